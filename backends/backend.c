@@ -1,0 +1,68 @@
+/*
+ * Which backends exist, their creation, and the two ends of an op's life. No backend lives here.
+ */
+#include "backends/backend.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct sluice_backend_ops *const all[] = {
+    &sluice_backend_uring,
+    &sluice_backend_sim,
+};
+
+const struct sluice_backend_ops *sluice_backend_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (strcmp(all[i]->name, name) == 0)
+            return all[i];
+    return NULL;
+}
+
+int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
+                          const struct sluice_backend_config *cfg)
+{
+    *out = NULL;
+    struct sluice_backend *be = calloc(1, ops->state_bytes);
+    if (!be)
+        return -ENOMEM;
+    be->ops = ops;
+    be->ops_max = cfg->ops_max;
+    int err = ops->init(be, cfg);
+    if (err) {
+        free(be);
+        return err;
+    }
+    *out = be;
+    return 0;
+}
+
+void sluice_backend_destroy(struct sluice_backend *be)
+{
+    if (!be)
+        return;
+    SLUICE_CHECK(be->in_flight == 0);
+    be->ops->fini(be);
+    free(be);
+}
+
+void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op)
+{
+    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
+    SLUICE_CHECK(op->kind < SLUICE_OP_KINDS);
+    SLUICE_CHECK(op->state == SLUICE_OP_IDLE);
+    op->state = SLUICE_OP_IN_FLIGHT;
+    op->generation++;
+    be->in_flight++;
+}
+
+void sluice_op_end(struct sluice_backend *be, struct sluice_op *op)
+{
+    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
+    SLUICE_CHECK(op->state == SLUICE_OP_IN_FLIGHT);
+    SLUICE_CHECK(be->in_flight > 0);
+    op->state = SLUICE_OP_IDLE;
+    be->in_flight--;
+}

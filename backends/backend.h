@@ -1,0 +1,197 @@
+/*
+ * The seam: asynchronous operations (ops) go in, completions come out. What runs them (io_uring,
+ * libev, a simulation) cannot be told from outside. One table of cases, tests/conformance/cases.c,
+ * runs on every backend; each numbered line below is at least one case there.
+ *
+ *  1. Every submitted op ends exactly once. Before that a MULTI op may complete any number of times
+ *     with MORE set; a completion without MORE is the end, whatever its result.
+ *  2. From submit to the end the op, its buffers and its address belong to the backend.
+ *  3. Nothing is called back inside submit, cancel or poll; poll only hands back completions.
+ *  4. The same event of the network gives the same result on every backend.
+ *  5. A cancelled op ends with -ECANCELED or with its real result, never with silence.
+ *  6. Short counts are legal everywhere; the simulation produces them often.
+ *  7. No room for another op is -EAGAIN from submit, with nothing changed.
+ *  8. RECV into a region fills it in order, gap-free, from region->pos on, never beyond what was
+ *     lent. It ends with -ENOBUFS or a count when that is used up; bytes of one completion lie
+ *     behind those of the one before. Something must be lent; MULTI, unless it is one_shot.
+ *  9. Two SENDs, or two RECVs, in flight on one descriptor are the caller's bug.
+ * 10. A stream's end is a RECV result of 0. A reset is -ECONNRESET (or -EPIPE for a SEND); but TCP
+ *     tells it once, and a SEND beside may have heard it: while our side is open, ask was_reset()
+ *     before a 0 is believed.
+ */
+#ifndef SLUICE_BACKEND_H
+#define SLUICE_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum sluice_op_kind {
+    SLUICE_OP_ACCEPT,  /* result: descriptor, non-inheritable */
+    SLUICE_OP_CONNECT, /* result: 0 */
+    SLUICE_OP_RECV,    /* result: bytes, 0 at the end of the stream */
+    SLUICE_OP_SEND,    /* result: bytes */
+    SLUICE_OP_POLL,    /* result: poll(2) events that stand */
+    SLUICE_OP_KINDS
+};
+
+enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
+
+#define SLUICE_OP_MULTI   0x1u /* ACCEPT, POLL, RECV into a region: may complete many times */
+#define SLUICE_OP_WAITALL 0x2u /* SEND: come back when all is sent, if the backend can */
+
+#define SLUICE_OP_MAGIC 0x6f70u
+
+struct sluice_op;
+struct sluice_backend;
+
+/** One end, or one step, of an op. */
+struct sluice_completion {
+    struct sluice_op *op;
+    int32_t result; /* >= 0 as the kind says, < 0 negated errno */
+    uint32_t more;  /* 1: the op goes on */
+};
+
+/**
+ * One asynchronous operation; embedded in its owner, never copied. Idle it may be changed freely.
+ * 80 bytes.
+ */
+struct sluice_op {
+    uint16_t magic;
+    uint8_t kind;        /* enum sluice_op_kind */
+    uint8_t state;       /* enum sluice_op_state; the backend's */
+    uint16_t flags;      /* SLUICE_OP_* */
+    uint16_t generation; /* the backend's: a late completion of an earlier life is not ours */
+    int32_t fd;
+    int32_t file; /* from sluice_backend_ops.file_add, or -1 */
+    union {
+        struct {
+            void *addr;
+            size_t bytes;
+        } recv; /* ignored with a region */
+        struct {
+            const void *addr;
+            size_t bytes;
+        } send;
+        struct {
+            const struct sockaddr *addr;
+            socklen_t bytes;
+        } connect;
+        struct {
+            uint32_t events; /* POLLIN, POLLOUT */
+        } poll;
+    };
+    struct sluice_region *region; /* RECV: where the stream goes, or NULL */
+    /* Called by the loop for each completion, never by the backend. */
+    void (*done)(struct sluice_op *op, int32_t result, bool more);
+    struct sluice_op *next; /* the backend's lists */
+    struct sluice_op **link;
+    uint64_t backend_word[2];
+};
+
+_Static_assert(sizeof(struct sluice_op) == 80, "struct sluice_op: keep it small, it is everywhere");
+
+static inline void sluice_op_init(struct sluice_op *op, enum sluice_op_kind kind,
+                                  void (*done)(struct sluice_op *op, int32_t result, bool more))
+{
+    *op = (struct sluice_op){.magic = SLUICE_OP_MAGIC,
+                             .kind = (uint8_t)kind,
+                             .generation = op->magic == SLUICE_OP_MAGIC ? op->generation : 0,
+                             .fd = -1,
+                             .file = -1,
+                             .done = done};
+}
+
+/**
+ * Memory that a stream is received into, in order, without a copy: a byte ring mapped twice back to
+ * back. The owner moves pos by each result; the backend moves lent in region_lend().
+ */
+struct sluice_region {
+    uint8_t *base;
+    uint64_t bytes;       /* a power of two; base[0 .. 2 * bytes) is mapped */
+    uint64_t pos;         /* where the next byte goes; owner's */
+    uint64_t lent;        /* the backend may write below this position */
+    uint32_t slice_bytes; /* lent moves in steps of this; 1: any. Set by region_open() */
+    uint16_t id;          /* the backend's */
+    uint16_t one_shot;    /* owner's wish at region_open(): slices of 1 byte, no buffers */
+    void *backend_data;
+};
+
+struct sluice_backend_feature {
+    const char *name;
+    bool have;
+    char detail[120];
+};
+
+struct sluice_backend_config {
+    uint32_t ops_max;   /* in flight at once */
+    uint32_t files_max; /* descriptors file_add() can take */
+    uint64_t seed;      /* sim only */
+};
+
+/** Socket calls that never wait. The kernel's are shared by all real backends; sim has its own. */
+struct sluice_socket_ops {
+    int (*open)(struct sluice_backend *be, int family); /* stream socket, or -errno */
+    int (*set_option)(struct sluice_backend *be, int fd, int level, int name, int value);
+    int (*shutdown)(struct sluice_backend *be, int fd, int how);
+    int (*reset_on_close)(struct sluice_backend *be, int fd); /* close sends RST, not FIN */
+    void (*close)(struct sluice_backend *be, int fd);
+    bool (*was_reset)(struct sluice_backend *be, int fd);       /* see 10 */
+    uint64_t (*acked_bytes)(struct sluice_backend *be, int fd); /* UINT64_MAX: not known */
+};
+
+struct sluice_backend_ops {
+    const char *name;
+    size_t state_bytes; /* the core allocates it, zeroed */
+    /** 0, or -ENOSYS, -EPERM (not there), -ENOMEM, -EMFILE (a limit), ... */
+    int (*init)(struct sluice_backend *be, const struct sluice_backend_config *cfg);
+    void (*fini)(struct sluice_backend *be);                         /* with no op in flight */
+    int (*submit)(struct sluice_backend *be, struct sluice_op *op);  /* 0 or -EAGAIN */
+    void (*cancel)(struct sluice_backend *be, struct sluice_op *op); /* a request; see 5 */
+    /**
+     * Start what was submitted, then hand back up to max completions. With none at hand, wait for
+     * one up to timeout_ns (-1: no limit, 0: never wait, and make no system call if nothing is
+     * due). Returns their number or a negative errno; a signal is 0.
+     */
+    int (*poll)(struct sluice_backend *be, int64_t timeout_ns, struct sluice_completion *out,
+                int max);
+    uint64_t (*now_ns)(struct sluice_backend *be); /* CLOCK_MONOTONIC, or the virtual clock */
+    /** A shorter name for a descriptor (io_uring's registered files): index, or negative errno. */
+    int (*file_add)(struct sluice_backend *be, int fd);
+    void (*file_remove)(struct sluice_backend *be, int file);
+    int (*region_open)(struct sluice_backend *be, struct sluice_region *region);
+    void (*region_close)(struct sluice_backend *be, struct sluice_region *region);
+    /** Let the backend write below limit (as far as whole slices go); returns the new lent. */
+    uint64_t (*region_lend)(struct sluice_backend *be, struct sluice_region *region,
+                            uint64_t limit);
+    const struct sluice_socket_ops *sockets;
+    /** What this machine offers it: fills up to max rows, returns their number. NULL: nothing to
+     * say. */
+    int (*features)(struct sluice_backend_feature *out, int max);
+};
+
+/** First member of every backend's state. */
+struct sluice_backend {
+    const struct sluice_backend_ops *ops;
+    uint32_t ops_max;
+    uint32_t in_flight;
+    char detail[128]; /* which features are in use, for people */
+};
+
+extern const struct sluice_backend_ops sluice_backend_uring;
+extern const struct sluice_backend_ops sluice_backend_sim;
+extern const struct sluice_socket_ops sluice_kernel_sockets;
+
+/** Find by name ("uring"), or NULL. */
+const struct sluice_backend_ops *sluice_backend_find(const char *name);
+
+int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
+                          const struct sluice_backend_config *cfg);
+void sluice_backend_destroy(struct sluice_backend *be); /* NULL is fine */
+
+/* Used by backends: the two ends of an op's life, with their checks. */
+void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op);
+void sluice_op_end(struct sluice_backend *be, struct sluice_op *op);
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * The socket calls of the simulation: struct sluice_socket_ops over the network of net.c. The ops
+ * are sim.c's.
+ */
+#include "backends/sim/net.h"
+#include "base/check.h"
+
+#include <errno.h>
+
+static int sim_open(struct sluice_backend *be, int family)
+{
+    return sluice_net_open(sluice_net_of(be), family);
+}
+
+static int sim_set_option(struct sluice_backend *be, int fd, int level, int name, int value)
+{
+    (void)level, (void)name, (void)value;
+    return sluice_net_end(sluice_net_of(be), fd) ? 0 : -EBADF;
+}
+
+static int sim_shutdown(struct sluice_backend *be, int fd, int how)
+{
+    struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    return end ? sluice_net_shutdown(end, how) : -EBADF;
+}
+
+static int sim_reset_on_close(struct sluice_backend *be, int fd)
+{
+    struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    if (!end)
+        return -EBADF;
+    end->reset_on_close = true;
+    return 0;
+}
+
+static void sim_close(struct sluice_backend *be, int fd)
+{
+    struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    SLUICE_CHECK(end != NULL); /* closed twice, or never open */
+    sluice_net_close(sluice_net_of(be), end);
+}
+
+static bool sim_was_reset(struct sluice_backend *be, int fd)
+{
+    const struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    return end && end->reset;
+}
+
+static uint64_t sim_acked_bytes(struct sluice_backend *be, int fd)
+{
+    const struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    return end ? sluice_net_acked_bytes(end) : UINT64_MAX;
+}
+
+const struct sluice_socket_ops sluice_sim_sockets = {
+    .open = sim_open,
+    .set_option = sim_set_option,
+    .shutdown = sim_shutdown,
+    .reset_on_close = sim_reset_on_close,
+    .close = sim_close,
+    .was_reset = sim_was_reset,
+    .acked_bytes = sim_acked_bytes,
+};

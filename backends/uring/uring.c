@@ -1,0 +1,343 @@
+/*
+ * Ops on io_uring: an op becomes one SQE, a CQE becomes one completion. Submitting, waiting and
+ * reaping are one system call, and none is made while nothing is due.
+ */
+#include "backends/uring/uring.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* user_data: the op's address (48 bits on x86-64 and arm64 user space) and its generation. */
+#define GENERATION_SHIFT 48
+#define ADDRESS_MASK     ((1ull << GENERATION_SHIFT) - 1)
+
+static struct uring *uring_of(struct sluice_backend *be)
+{
+    SLUICE_CHECK(be->ops == &sluice_backend_uring);
+    return (struct uring *)be;
+}
+
+static uint64_t user_data_of(const struct sluice_op *op)
+{
+    return (uint64_t)(uintptr_t)op | (uint64_t)op->generation << GENERATION_SHIFT;
+}
+
+/* io_uring_setup(2): CQSIZE, for multishot ops complete more often than they are submitted. */
+int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags)
+{
+    struct io_uring_params p = {.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+                                .cq_entries = entries * 4};
+    return io_uring_queue_init_params(entries, ring, &p);
+}
+
+static int init_files(struct uring *u, uint32_t files_max)
+{
+    if (!u->caps.files || !files_max)
+        return 0;
+    if (io_uring_register_files_sparse(&u->ring, files_max))
+        return 0; /* plain descriptors serve as well */
+    u->file_used = calloc(files_max, 1);
+    if (!u->file_used)
+        return -ENOMEM;
+    u->files_max = files_max;
+    return 0;
+}
+
+static void describe(struct uring *u)
+{
+    unsigned f = u->caps.setup_flags;
+    snprintf(u->base.detail, sizeof(u->base.detail), "uring (%s%s%s%s)",
+             f & IORING_SETUP_DEFER_TASKRUN  ? "deferred task work"
+             : f & IORING_SETUP_COOP_TASKRUN ? "cooperative task work"
+                                             : "plain set-up",
+             u->caps.inc_buffers ? ", incremental buffers" : "",
+             u->caps.credit ? ", receive credit" : "", u->files_max ? ", registered files" : "");
+}
+
+static int uring_init(struct sluice_backend *be, const struct sluice_backend_config *cfg)
+{
+    struct uring *u = uring_of(be);
+    u->caps = *uring_caps();
+    if (u->caps.error)
+        return u->caps.error;
+    /* Disabled: with SINGLE_ISSUER its owner is the task that enables it, which may be another than
+     * the one that creates it. */
+    unsigned flags = u->caps.setup_flags | IORING_SETUP_R_DISABLED;
+    int err = uring_setup(&u->ring, cfg->ops_max, flags);
+    if (err == -ENOMEM) /* charged to RLIMIT_MEMLOCK: once more, smaller */
+        err = uring_setup(&u->ring, 16, flags);
+    if (err)
+        return err;
+    err = init_files(u, cfg->files_max);
+    if (err) {
+        io_uring_queue_exit(&u->ring);
+        return err;
+    }
+    describe(u);
+    return 0;
+}
+
+static void uring_fini(struct sluice_backend *be)
+{
+    struct uring *u = uring_of(be);
+    io_uring_queue_exit(&u->ring);
+    free(u->file_used);
+}
+
+/* By the thread that submits: it owns the ring and its registered descriptor from now on. */
+static int enable(struct uring *u)
+{
+    if (u->enabled)
+        return 0;
+    /* Debian's liburing 2.3 declares io_uring_enable_rings() but does not export it. */
+    if (syscall(__NR_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0))
+        return -errno;
+    io_uring_register_ring_fd(&u->ring); /* saves a descriptor look-up per enter; may fail */
+    u->enabled = true;
+    return 0;
+}
+
+static struct io_uring_sqe *get_sqe(struct uring *u)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    if (sqe)
+        return sqe;
+    if (enable(u) || io_uring_submit(&u->ring) < 0)
+        return NULL;
+    return io_uring_get_sqe(&u->ring);
+}
+
+static void prep_recv(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op)
+{
+    if (op->region)
+        uring_region_prep(u, sqe, op);
+    else
+        io_uring_prep_recv(sqe, op->fd, op->recv.addr, op->recv.bytes, 0);
+}
+
+static void prep(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op)
+{
+    bool multi = op->flags & SLUICE_OP_MULTI;
+    switch ((enum sluice_op_kind)op->kind) {
+    case SLUICE_OP_ACCEPT:
+        io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (multi)
+            sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+        break;
+    case SLUICE_OP_CONNECT:
+        io_uring_prep_connect(sqe, op->fd, op->connect.addr, op->connect.bytes);
+        break;
+    case SLUICE_OP_RECV:
+        prep_recv(u, sqe, op);
+        break;
+    case SLUICE_OP_SEND:
+        io_uring_prep_send(sqe, op->fd, op->send.addr, op->send.bytes,
+                           MSG_NOSIGNAL | (op->flags & SLUICE_OP_WAITALL ? MSG_WAITALL : 0));
+        break;
+    case SLUICE_OP_POLL:
+        io_uring_prep_poll_add(sqe, op->fd, op->poll.events);
+        if (multi)
+            sqe->len |= IORING_POLL_ADD_MULTI;
+        break;
+    case SLUICE_OP_KINDS:
+        SLUICE_CHECK(op->kind < SLUICE_OP_KINDS);
+    }
+    if (op->file >= 0) {
+        sqe->fd = op->file;
+        sqe->flags |= IOSQE_FIXED_FILE;
+    }
+}
+
+static int uring_submit(struct sluice_backend *be, struct sluice_op *op)
+{
+    struct uring *u = uring_of(be);
+    if (be->in_flight >= be->ops_max)
+        return -EAGAIN;
+    struct io_uring_sqe *sqe = get_sqe(u);
+    if (!sqe)
+        return -EAGAIN;
+    sluice_op_begin(be, op);
+    prep(u, sqe, op);
+    sqe->user_data = user_data_of(op);
+    return 0;
+}
+
+/* A cancel that found its op is not heard of again; any other posts user_data 0. */
+static bool try_cancel(struct uring *u, struct sluice_op *op)
+{
+    struct io_uring_sqe *sqe = get_sqe(u);
+    if (!sqe)
+        return false;
+    io_uring_prep_cancel64(sqe, user_data_of(op), 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = 0;
+    return true;
+}
+
+static void unlink_cancel(struct sluice_op *op)
+{
+    if (!op->link)
+        return;
+    *op->link = op->next;
+    if (op->next)
+        op->next->link = op->link;
+    op->link = NULL;
+}
+
+/* The SQ is full and the CQ too: the next poll takes completions first, then tries again. */
+static void uring_cancel(struct sluice_backend *be, struct sluice_op *op)
+{
+    struct uring *u = uring_of(be);
+    if (op->state != SLUICE_OP_IN_FLIGHT || op->link || try_cancel(u, op))
+        return;
+    op->next = u->cancels;
+    op->link = &u->cancels;
+    if (op->next)
+        op->next->link = &op->next;
+    u->cancels = op;
+}
+
+static void retry_cancels(struct uring *u)
+{
+    while (u->cancels && try_cancel(u, u->cancels))
+        unlink_cancel(u->cancels);
+}
+
+/* False: not a completion of a living op. */
+static bool take(struct sluice_backend *be, const struct io_uring_cqe *cqe,
+                 struct sluice_completion *out)
+{
+    struct sluice_op *op = (struct sluice_op *)(uintptr_t)(cqe->user_data & ADDRESS_MASK);
+    if (!op)
+        return false;
+    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
+    if (op->generation != (uint16_t)(cqe->user_data >> GENERATION_SHIFT))
+        return false;
+    bool more = cqe->flags & IORING_CQE_F_MORE;
+    out->op = op;
+    out->result = op->region ? uring_region_result(op->region, cqe) : cqe->res;
+    out->more = more;
+    if (!more) {
+        unlink_cancel(op);
+        sluice_op_end(be, op);
+    }
+    return true;
+}
+
+static int reap(struct uring *u, struct sluice_completion *out, int max)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, seen = 0;
+    int n = 0;
+    io_uring_for_each_cqe(&u->ring, head, cqe)
+    {
+        if (n == max)
+            break;
+        seen++;
+        n += take(&u->base, cqe, &out[n]);
+    }
+    io_uring_cq_advance(&u->ring, seen);
+    return n;
+}
+
+/* With deferred task work completions appear only in an enter; the flag says when one is worth it.
+ */
+static bool enter_is_due(const struct uring *u)
+{
+    unsigned flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
+    return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) || io_uring_sq_ready(&u->ring);
+}
+
+static int wait(struct uring *u, int64_t timeout_ns)
+{
+    struct io_uring_cqe *cqe;
+    struct __kernel_timespec ts = {.tv_sec = timeout_ns / 1000000000,
+                                   .tv_nsec = timeout_ns % 1000000000};
+    return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns < 0 ? NULL : &ts, NULL);
+}
+
+/* EBUSY: the CQ is full, reap first. The others: nothing was lost, the next call goes on. */
+static bool passing(int err)
+{
+    return err == -EINTR || err == -ETIME || err == -EBUSY || err == -EAGAIN;
+}
+
+static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct sluice_completion *out,
+                      int max)
+{
+    struct uring *u = uring_of(be);
+    int err = enable(u);
+    if (err)
+        return err;
+    int n = reap(u, out, max);
+    if (n == max)
+        return n;
+    retry_cancels(u);
+    if (n > 0 || timeout_ns == 0) {
+        if (!enter_is_due(u))
+            return n;
+        err = io_uring_submit_and_get_events(&u->ring);
+    } else {
+        err = wait(u, timeout_ns);
+    }
+    if (err < 0 && !passing(err))
+        return n ? n : err;
+    return n + reap(u, out + n, max - n);
+}
+
+static uint64_t uring_now_ns(struct sluice_backend *be)
+{
+    (void)be;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int uring_file_add(struct sluice_backend *be, int fd)
+{
+    struct uring *u = uring_of(be);
+    for (uint32_t i = 0; i < u->files_max; i++) {
+        if (u->file_used[i])
+            continue;
+        int n = io_uring_register_files_update(&u->ring, i, &fd, 1);
+        if (n != 1)
+            return n < 0 ? n : -EIO;
+        u->file_used[i] = 1;
+        return (int)i;
+    }
+    return -ENFILE;
+}
+
+/* The slot holds the file: until it is cleared close(2) sends no FIN. */
+static void uring_file_remove(struct sluice_backend *be, int file)
+{
+    struct uring *u = uring_of(be);
+    int none = -1;
+    SLUICE_CHECK((uint32_t)file < u->files_max && u->file_used[file]);
+    io_uring_register_files_update(&u->ring, (unsigned)file, &none, 1);
+    u->file_used[file] = 0;
+}
+
+const struct sluice_backend_ops sluice_backend_uring = {
+    .name = "uring",
+    .state_bytes = sizeof(struct uring),
+    .init = uring_init,
+    .fini = uring_fini,
+    .submit = uring_submit,
+    .cancel = uring_cancel,
+    .poll = uring_poll,
+    .now_ns = uring_now_ns,
+    .file_add = uring_file_add,
+    .file_remove = uring_file_remove,
+    .region_open = uring_region_open,
+    .region_close = uring_region_close,
+    .region_lend = uring_region_lend,
+    .sockets = &sluice_kernel_sockets,
+    .features = uring_features,
+};

@@ -1,0 +1,44 @@
+/*
+ * State of the io_uring backend, shared by uring.c (ops), region.c (receiving into a ring) and
+ * preflight.c (what this kernel can do). Nothing outside this folder includes it.
+ */
+#ifndef SLUICE_URING_H
+#define SLUICE_URING_H
+
+#include "backends/backend.h"
+#include "backends/uring/uapi.h"
+
+#define URING_REGIONS_MAX 8u
+
+/* What the kernel does, and does correctly; found out once per process. */
+struct uring_caps {
+    int error;            /* of the first io_uring_setup: 0, -ENOSYS, -EPERM, ... */
+    unsigned setup_flags; /* the best it takes */
+    bool inc_buffers;     /* incremental provided buffers, in order (6.12) */
+    bool credit;          /* sqe->optlen ends a multishot receive (6.17) */
+    bool files;           /* registered files */
+};
+
+struct uring {
+    struct sluice_backend base; /* first */
+    struct io_uring ring;
+    struct uring_caps caps;
+    bool enabled;              /* by the thread that runs it */
+    struct sluice_op *cancels; /* asked for while there was no room for an SQE */
+    uint32_t files_max;
+    uint8_t *file_used;
+    struct sluice_region *regions[URING_REGIONS_MAX];
+};
+
+const struct uring_caps *uring_caps(void);
+int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags);
+int uring_features(struct sluice_backend_feature *out, int max);
+
+int uring_region_open(struct sluice_backend *be, struct sluice_region *region);
+int uring_region_open_inc(struct uring *u, struct sluice_region *region, uint32_t slice);
+void uring_region_close(struct sluice_backend *be, struct sluice_region *region);
+uint64_t uring_region_lend(struct sluice_backend *be, struct sluice_region *region, uint64_t limit);
+void uring_region_prep(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op);
+int32_t uring_region_result(struct sluice_region *region, const struct io_uring_cqe *cqe);
+
+#endif

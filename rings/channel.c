@@ -1,0 +1,196 @@
+/*
+ * A channel's life on the engine's side: sizes, memory, creation, end of a turn. The rings are in
+ * inbox.c and outbox.c, those who attach in writer.c and link.c.
+ */
+#include "rings/engine.h"
+#include "rings/memory.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define KIB 1024ull
+#define MIB (1024ull * KIB)
+
+struct size_rule {
+    uint64_t fallback, min, max;
+};
+
+static const struct size_rule inbox_rule = {MIB, 64 * KIB, 1024 * MIB};
+static const struct size_rule outbox_rule = {MIB, 64 * KIB, 1024 * MIB};
+static const struct size_rule metadata_rule = {4096, 64, MIB};
+static const struct size_rule slots_rule = {4096, 64, MIB};
+static const struct size_rule pongs_rule = {64, 16, 64 * KIB};
+
+/* Default, range, up to a power of two: 0 or -EINVAL. */
+static int settle(uint64_t *out, uint64_t asked, const struct size_rule *rule)
+{
+    if (!asked)
+        asked = rule->fallback;
+    if (asked < rule->min || asked > rule->max)
+        return -EINVAL;
+    uint64_t v = rule->min;
+    while (v < asked)
+        v *= 2;
+    *out = v;
+    return 0;
+}
+
+static int settle_sizes(struct engine_header *h, const struct sluice_channel_config *cfg)
+{
+    if (settle(&h->inbox_bytes, cfg->inbox_bytes, &inbox_rule) ||
+        settle(&h->outbox_bytes, cfg->outbox_bytes, &outbox_rule) ||
+        settle(&h->meta_entries, cfg->metadata_entries, &metadata_rule) ||
+        settle(&h->outbox_slots, cfg->outbox_slots, &slots_rule) ||
+        settle(&h->pongs_slots, cfg->pongs_slots, &pongs_rule))
+        return -EINVAL;
+    h->pongs_bytes = h->pongs_slots * PONG_BYTES_MAX;
+    h->meta_at = ENGINE_FIXED_BYTES;
+    h->inbox_at = h->meta_at + h->meta_entries * sizeof(struct sluice_meta);
+    h->memory_bytes = h->inbox_at + h->inbox_bytes;
+    return 0;
+}
+
+static void fill_header(struct engine_header *h, const char *name)
+{
+    const struct sluice_clock *clk = sluice_clock();
+    h->magic = ENGINE_MAGIC;
+    h->layout = SLUICE_LAYOUT_VERSION;
+    h->engine_pid = (uint32_t)getpid();
+    h->clock_cycles = clk->cycles;
+    h->clock_monotonic_ns = clk->monotonic_ns;
+    h->clock_realtime_ns = clk->realtime_ns;
+    h->clock_cycles_per_s = clk->cycles_per_s;
+    h->clock_is_tsc = clk->is_tsc;
+    if (name)
+        strncpy(h->name, name, sizeof(h->name) - 1);
+}
+
+/* All mappings are made before the seal: after it not even we could map the memory writable. */
+static int map_memory(struct sluice_channel *ch, const struct engine_header *h)
+{
+    char label[SLUICE_NAME_MAX + 16];
+    snprintf(label, sizeof(label), "sluice:%s", h->name);
+    ch->memory_fd = sluice_memory_create(label, h->memory_bytes);
+    if (ch->memory_fd < 0)
+        return ch->memory_fd;
+    ch->header = sluice_memory_map(ch->memory_fd, 0, ENGINE_FIXED_BYTES, true);
+    if (!ch->header)
+        return -errno;
+    ch->shared = (struct engine_shared *)((char *)ch->header + ENGINE_SHARED_AT);
+    struct sluice_inbox *in = &ch->inbox;
+    in->entries = h->meta_entries;
+    in->bytes = h->inbox_bytes;
+    in->meta = sluice_memory_map_twice(ch->memory_fd, h->meta_at,
+                                       in->entries * sizeof(struct sluice_meta), true);
+    if (!in->meta)
+        return -errno;
+    in->base = sluice_memory_map_twice(ch->memory_fd, h->inbox_at, in->bytes, true);
+    if (!in->base)
+        return -errno;
+    *ch->header = *h;
+    int err = sluice_memory_seal_size(ch->memory_fd);
+    return err ? err : sluice_memory_seal_writes(ch->memory_fd);
+}
+
+int sluice_channel_create(struct sluice_channel **out, const struct sluice_channel_config *cfg)
+{
+    *out = NULL;
+    struct engine_header h = {0};
+    if (cfg->name && !sluice_channel_name_ok(cfg->name))
+        return -EINVAL;
+    int err = settle_sizes(&h, cfg);
+    if (err)
+        return err;
+    fill_header(&h, cfg->name);
+    if (getrandom(&h.epoch, sizeof(h.epoch), 0) != sizeof(h.epoch))
+        return -errno;
+
+    struct sluice_channel *ch = calloc(1, sizeof(*ch));
+    if (!ch)
+        return -ENOMEM;
+    ch->memory_fd = ch->listen_fd = ch->directory_fd = ch->upstream = -1;
+    ch->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    err = ch->doorbell_fd < 0 ? -errno : map_memory(ch, &h);
+    if (!err && cfg->name)
+        err = sluice_rendezvous_listen(ch, cfg->name);
+    if (err) {
+        sluice_channel_destroy(ch);
+        return err;
+    }
+    sluice_channel_set_connection(ch, 1);
+    *out = ch;
+    return 0;
+}
+
+void sluice_channel_destroy(struct sluice_channel *ch)
+{
+    if (!ch)
+        return;
+    sluice_rendezvous_unlisten(ch);
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
+        if (ch->links[i].state != LINK_FREE)
+            sluice_link_drop(ch, &ch->links[i]);
+    for (int i = 0; i < (int)SLUICE_WRITERS_MAX; i++)
+        if (ch->writers[i].state != WRITER_FREE)
+            sluice_writer_free(ch, &ch->writers[i]);
+    if (ch->header) {
+        sluice_memory_unmap(ch->inbox.base, 2 * ch->inbox.bytes);
+        sluice_memory_unmap(ch->inbox.meta, 2 * ch->inbox.entries * sizeof(struct sluice_meta));
+        sluice_memory_unmap(ch->header, ENGINE_FIXED_BYTES);
+    }
+    if (ch->memory_fd >= 0)
+        close(ch->memory_fd);
+    if (ch->doorbell_fd >= 0)
+        close(ch->doorbell_fd);
+    free(ch);
+}
+
+static void publish_cursors(struct sluice_channel *ch)
+{
+    struct engine_shared *s = ch->shared;
+    const struct sluice_inbox *in = &ch->inbox;
+    atomic_store_explicit(&s->inbox_tail, in->has_pending ? in->pending.msg_inbox_offset : in->tail,
+                          memory_order_relaxed);
+    atomic_store_explicit(&s->meta_head, in->meta_head, memory_order_relaxed);
+    atomic_store_explicit(&s->inbox_head, in->head, memory_order_relaxed);
+    /* release: pairs with an observer's acquire in client.c */
+    atomic_store_explicit(&s->meta_tail, in->meta_tail, memory_order_release);
+}
+
+static void ring_bell(struct sluice_channel *ch, struct sluice_writer *w)
+{
+    uint32_t waiting = atomic_load_explicit(&w->shared->waiting, memory_order_relaxed);
+    if (!(waiting & ch->news & WAKE_BITS) || waiting == w->rung)
+        return;
+    w->rung = waiting;
+    if (eventfd_write(w->bell_fd, 1) == 0)
+        sluice_count(ch, SLUICE_COUNTER_doorbells, 1);
+}
+
+void sluice_channel_flush(struct sluice_channel *ch)
+{
+    if (!ch->news)
+        return;
+    publish_cursors(ch);
+    /* Going to sleep, the client's half is in wait.c: it stores waiting, fence, looks at the rings;
+     * we published, fence, look at waiting. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (int i = 0; i < (int)SLUICE_WRITERS_MAX; i++)
+        if (ch->writers[i].state == WRITER_ATTACHED)
+            ring_bell(ch, &ch->writers[i]);
+    ch->news = 0;
+}
+
+void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on)
+{
+    uint32_t word = wake_on ? (++ch->asleep_count << 8) | wake_on : 0;
+    atomic_store_explicit(&ch->shared->asleep, word, memory_order_relaxed);
+    if (wake_on) /* the client's half is ring_doorbell() in client.c */
+        atomic_thread_fence(memory_order_seq_cst);
+}

@@ -1,0 +1,204 @@
+/*
+ * The engine's side of a channel, as the runtime uses it. Clients' side: client.c. What both see in
+ * memory: layout.h. All of it belongs to the one thread that owns the channel.
+ */
+#ifndef SLUICE_RINGS_ENGINE_H
+#define SLUICE_RINGS_ENGINE_H
+
+#include "rings/layout.h"
+
+#include <stdbool.h>
+
+#define SLUICE_LINKS_MAX 32u
+
+/* The engine's end of one two-part ring (MSG_OUTBOX, PONGS) of one writer. */
+struct sluice_outbox {
+    const struct ring_tails *tails; /* hostile */
+    struct ring_heads *heads;       /* ours */
+    const struct ring_slot *slots;  /* hostile */
+    const uint8_t *base;            /* hostile, mapped twice */
+    uint64_t slot_count, byte_count;
+    uint64_t slot_head, byte_head; /* private copies of what stands in heads */
+    uint64_t slot_tail, byte_tail; /* last seen, checked */
+};
+
+/* One message, read once out of its slot and checked. */
+struct sluice_message {
+    uint64_t commit_cycle;
+    uint32_t bytes;
+    uint16_t connection;
+    uint8_t type;
+};
+
+enum writer_state {
+    WRITER_FREE,
+    WRITER_ATTACHED,
+    WRITER_LEAVING, /* its client is gone; what it committed still leaves */
+    WRITER_CORRUPT, /* it lied; nothing of it leaves */
+};
+
+struct sluice_writer {
+    enum writer_state state;
+    enum sluice_role role;
+    uint64_t number; /* counts the writers that ever attached */
+    int memory_fd, bell_fd;
+    void *fixed; /* read-only mapping: header, shared, slots */
+    uint64_t fixed_bytes;
+    const struct writer_shared *shared;
+    struct sluice_outbox outbox, pongs;
+    uint32_t rung;         /* the waiting word last rung for */
+    uint64_t request_seen; /* the request word last acted on */
+};
+
+/* The engine's end of MSG_INBOX and MSG_METADATA. */
+struct sluice_inbox {
+    uint8_t *base; /* mapped twice */
+    uint64_t bytes;
+    struct sluice_meta *meta; /* mapped twice */
+    uint64_t entries;
+    uint64_t tail, head;           /* received; released by the upstream, last seen */
+    uint64_t meta_tail, meta_head; /* published; released by the upstream, last seen */
+    uint64_t lent, meta_lent;      /* what observers were told */
+    struct sluice_meta pending;    /* arrivals not published yet: no slot was free */
+    bool has_pending;
+};
+
+enum link_state { LINK_FREE, LINK_NEW, LINK_WELCOMED, LINK_ATTACHED };
+
+/* One client's socket. */
+struct sluice_link {
+    enum link_state state;
+    enum sluice_role role;
+    int fd;
+    int writer; /* index, -1: none */
+    int pid;
+};
+
+struct sluice_channel {
+    int memory_fd;
+    struct engine_header *header; /* fixed part, writable, mapped before the seal */
+    struct engine_shared *shared;
+    struct sluice_inbox inbox;
+    struct sluice_writer writers[SLUICE_WRITERS_MAX];
+    uint64_t writers_ever;
+    int upstream; /* index of the attached one, -1 */
+    struct sluice_link links[SLUICE_LINKS_MAX];
+    bool links_changed; /* the runtime should look at them again */
+    int listen_fd, directory_fd;
+    char socket_name[SLUICE_NAME_MAX + 8];
+    int doorbell_fd;
+    uint32_t asleep_count;
+    unsigned news;        /* SLUICE_WAIT_* that happened since the last flush */
+    bool close_requested; /* by the upstream; the runtime acts and clears it */
+    bool corrupt;         /* a writer lied; the runtime closes the connection and clears it */
+    struct state_text text;
+};
+
+/* ---- state ---- */
+static inline void sluice_count(struct sluice_channel *ch, enum sluice_counter which, uint64_t n)
+{
+    shared_u64 *c = &ch->shared->counters[which];
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline void sluice_count_max(struct sluice_channel *ch, enum sluice_counter which,
+                                    uint64_t n)
+{
+    shared_u64 *c = &ch->shared->counters[which];
+    if (n > atomic_load_explicit(c, memory_order_relaxed))
+        atomic_store_explicit(c, n, memory_order_relaxed);
+}
+
+void sluice_channel_set_conn_state(struct sluice_channel *ch, enum sluice_conn_state s);
+void sluice_channel_set_ready(struct sluice_channel *ch, uint32_t set, uint32_t clear);
+void sluice_channel_set_connection(struct sluice_channel *ch, uint32_t connection);
+void sluice_channel_publish_text(struct sluice_channel *ch); /* after changes in ch->text */
+void sluice_channel_add_close(struct sluice_channel *ch, const struct sluice_close_record *r);
+void sluice_state_read(const struct engine_header *h, const struct engine_shared *s,
+                       struct sluice_state *out);
+
+/* ---- inbox ---- */
+
+/* Look at the upstream's heads again; one that lies is thrown out. */
+bool sluice_inbox_refresh(struct sluice_channel *ch);
+
+/* Position below which bytes are free to be received into. Looks at the upstream's head again. */
+uint64_t sluice_inbox_limit(struct sluice_channel *ch);
+
+/* Tell observers that bytes below this position may be written from now on; before lending. */
+void sluice_inbox_lend(struct sluice_channel *ch, uint64_t lent);
+
+/* bytes more lie behind inbox.tail. stamps: the six time fields, packet count and flags; merged
+ * into an entry that could not be published yet, else published at once. */
+void sluice_inbox_arrived(struct sluice_channel *ch, const struct sluice_meta *stamps,
+                          uint32_t bytes);
+
+/* Publish what is pending, if there is room now: true when nothing is pending any more. */
+bool sluice_inbox_flush_pending(struct sluice_channel *ch);
+
+/* A control event, behind all bytes so far; META_RESERVE keeps room for it. event: everything but
+ * offset and length. */
+void sluice_inbox_control(struct sluice_channel *ch, const struct sluice_meta *event);
+
+/* Another connection may open: its events and the next end will fit. */
+bool sluice_inbox_has_room_to_open(struct sluice_channel *ch);
+
+/* ---- outboxes ---- */
+
+/* Look at the tails again: unread slots, or -EBADMSG when they are nonsense. */
+int64_t sluice_outbox_refresh(struct sluice_outbox *box);
+
+/* The unread slot number k (0: oldest) whose bytes start at byte offset from byte_head: 0, or
+ * -EBADMSG. */
+int sluice_outbox_slot(const struct sluice_outbox *box, uint64_t k, uint64_t offset,
+                       struct sluice_message *out);
+
+static inline uint64_t sluice_outbox_unread(const struct sluice_outbox *box)
+{
+    return box->slot_tail - box->slot_head;
+}
+
+/* Give bytes and whole messages back to the producer. */
+void sluice_outbox_consume(struct sluice_outbox *box, uint64_t bytes, uint64_t slots);
+
+/* ---- writers and links ---- */
+
+/* A writer that lied: its client is thrown out, ch->corrupt is set. */
+void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w);
+
+/* Forget a leaving or corrupt writer; nothing may be in flight from its memory. */
+void sluice_writer_free(struct sluice_channel *ch, struct sluice_writer *w);
+
+/* Take the next client from the listening socket: 0, -EAGAIN, or negative errno. */
+int sluice_channel_accept(struct sluice_channel *ch);
+
+/* The link's socket is readable: handshake, or its client is gone (the link is then free). */
+void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link);
+
+/* Take over the upstream's ready flag, and set close_requested when it newly asked to close. */
+void sluice_channel_take_requests(struct sluice_channel *ch);
+
+bool sluice_channel_has_request(const struct sluice_channel *ch); /* one not taken yet */
+
+/* End of a turn: publish cursors, wake the clients that sleep for what happened. */
+void sluice_channel_flush(struct sluice_channel *ch);
+
+/* About to sleep: clients ring the doorbell for these WAKE_ON_*. Look at the rings once more after
+ * it. 0 wakes up. */
+void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on);
+
+/* ---- used between the files of this folder ---- */
+int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name);
+void sluice_rendezvous_unlisten(struct sluice_channel *ch);
+int sluice_rendezvous_connect(const char *name);
+bool sluice_channel_name_ok(const char *name);
+void sluice_link_hang_up(struct sluice_channel *ch, struct sluice_link *link);
+void sluice_link_drop(struct sluice_channel *ch, struct sluice_link *link);
+int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);
+
+/* Takes over the socket and the descriptors (-1: none), also on failure. */
+int sluice_client_open(struct sluice_client **out, enum sluice_role role, int sock,
+                       const int fds[LINK_FDS]);
+
+#endif

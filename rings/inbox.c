@@ -1,0 +1,173 @@
+/*
+ * MSG_INBOX and MSG_METADATA, the engine's end: lend, publish, merge when full, control events.
+ * Reading them is client.c's.
+ */
+#include "rings/engine.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* The upstream's heads are hostile: they may only move forward, and not past what was published. */
+bool sluice_inbox_refresh(struct sluice_channel *ch)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    if (ch->upstream < 0)
+        return true;
+    struct sluice_writer *w = &ch->writers[ch->upstream];
+    /* acquire: pairs with the release in client.c; the upstream has finished reading below them */
+    uint64_t meta_head = atomic_load_explicit(&w->shared->meta_head, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&w->shared->inbox_head, memory_order_acquire);
+    uint64_t published = in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+    if (meta_head - in->meta_head > in->meta_tail - in->meta_head ||
+        head - in->head > published - in->head) {
+        sluice_channel_throw_out(ch, w);
+        return false;
+    }
+    in->meta_head = meta_head;
+    in->head = head;
+    return true;
+}
+
+uint64_t sluice_inbox_limit(struct sluice_channel *ch)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    sluice_inbox_refresh(ch);
+    sluice_count_max(ch, SLUICE_COUNTER_inbox_high_water_bytes, in->tail - in->head);
+    return in->head + in->bytes;
+}
+
+void sluice_inbox_lend(struct sluice_channel *ch, uint64_t lent)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    if (lent <= in->lent)
+        return;
+    in->lent = lent;
+    atomic_store_explicit(&ch->shared->inbox_lent, lent, memory_order_relaxed);
+    /* pairs with the acquire fence of an observer's release: it that reads bytes written after this
+     * also sees them lent */
+    atomic_thread_fence(memory_order_release);
+}
+
+static bool has_room(struct sluice_channel *ch, uint64_t reserve)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    if (in->meta_tail - in->meta_head + reserve < in->entries)
+        return true;
+    sluice_inbox_refresh(ch);
+    return in->meta_tail - in->meta_head + reserve < in->entries;
+}
+
+static void lend_meta(struct sluice_channel *ch)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    if (in->meta_tail < in->meta_lent)
+        return;
+    in->meta_lent = in->meta_tail + in->entries / 8;
+    atomic_store_explicit(&ch->shared->meta_lent, in->meta_lent, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+}
+
+/* Words, so that an observer may copy an entry while it is overwritten and notice afterwards. */
+static void publish(struct sluice_channel *ch, const struct sluice_meta *entry)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    lend_meta(ch);
+    uint64_t lap = in->meta_tail / in->entries;
+    struct sluice_meta m = *entry;
+    m.flags = (uint8_t)((m.flags & ~SLUICE_META_PHASE) | (lap & 1 ? 0 : SLUICE_META_PHASE));
+    uint64_t words[8];
+    memcpy(words, &m, sizeof(words));
+    shared_u64 *slot = (shared_u64 *)(void *)&in->meta[in->meta_tail & (in->entries - 1)];
+    for (int i = 0; i < 7; i++)
+        atomic_store_explicit(&slot[i], words[i], memory_order_relaxed);
+    /* pairs with the acquire in client.c: whoever sees the phase sees the entry and its bytes */
+    atomic_store_explicit(&slot[7], words[7], memory_order_release);
+    in->meta_tail++;
+    ch->news |= SLUICE_WAIT_INBOX;
+    if (m.event == SLUICE_EVENT_DATA) {
+        sluice_count(ch, SLUICE_COUNTER_received_entries, 1);
+        sluice_count(ch, SLUICE_COUNTER_received_bytes, m.decrypted_len);
+    }
+}
+
+static void publish_data(struct sluice_channel *ch, const struct sluice_meta *stamps,
+                         uint64_t offset, uint32_t bytes)
+{
+    struct sluice_meta m = *stamps;
+    m.msg_inbox_offset = offset;
+    m.decrypted_len = bytes;
+    m.event = SLUICE_EVENT_DATA;
+    publish(ch, &m);
+}
+
+static void merge(struct sluice_channel *ch, const struct sluice_meta *stamps, uint32_t bytes)
+{
+    struct sluice_meta *p = &ch->inbox.pending;
+    p->decrypted_len += bytes;
+    p->latest_nic_timestamp_ns = stamps->latest_nic_timestamp_ns;
+    p->latest_nic_frame_poll_cycle = stamps->latest_nic_frame_poll_cycle;
+    p->latest_raw_frame_poll_cycle = stamps->latest_raw_frame_poll_cycle;
+    p->ssl_read_cycle = stamps->ssl_read_cycle;
+    p->flags = (uint8_t)((p->flags & ~SLUICE_META_RECORD_END) | stamps->flags);
+    uint32_t packets = (uint32_t)p->nic_packet_ct + stamps->nic_packet_ct;
+    p->nic_packet_ct = (uint16_t)(packets > UINT16_MAX ? UINT16_MAX : packets);
+    sluice_count(ch, SLUICE_COUNTER_merged_receives, 1);
+}
+
+void sluice_inbox_arrived(struct sluice_channel *ch, const struct sluice_meta *stamps,
+                          uint32_t bytes)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    uint64_t offset = in->tail;
+    in->tail += bytes;
+    SLUICE_CHECK(in->tail - in->head <= in->bytes);
+    if (in->has_pending) {
+        merge(ch, stamps, bytes);
+        sluice_inbox_flush_pending(ch);
+        return;
+    }
+    if (has_room(ch, META_RESERVE)) {
+        publish_data(ch, stamps, offset, bytes);
+        return;
+    }
+    sluice_count(ch, SLUICE_COUNTER_metadata_full_stalls, 1);
+    in->pending = *stamps;
+    in->pending.msg_inbox_offset = offset;
+    in->pending.decrypted_len = bytes;
+    in->has_pending = true;
+}
+
+static void publish_pending(struct sluice_channel *ch)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    in->has_pending = false;
+    publish_data(ch, &in->pending, in->pending.msg_inbox_offset, in->pending.decrypted_len);
+}
+
+bool sluice_inbox_flush_pending(struct sluice_channel *ch)
+{
+    if (!ch->inbox.has_pending)
+        return true;
+    if (!has_room(ch, META_RESERVE))
+        return false;
+    publish_pending(ch);
+    return true;
+}
+
+void sluice_inbox_control(struct sluice_channel *ch, const struct sluice_meta *event)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    if (in->has_pending)
+        publish_pending(ch);
+    SLUICE_CHECK(in->meta_tail - in->meta_head < in->entries);
+    struct sluice_meta m = *event;
+    m.msg_inbox_offset = in->tail;
+    m.decrypted_len = 0;
+    publish(ch, &m);
+}
+
+bool sluice_inbox_has_room_to_open(struct sluice_channel *ch)
+{
+    return !ch->inbox.has_pending && has_room(ch, META_RESERVE);
+}

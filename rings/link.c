@@ -1,0 +1,235 @@
+/*
+ * The engine's end of the rendezvous sockets: who may attach, the handshake, and noticing that a
+ * client is gone. The runtime watches the descriptors and calls in here.
+ */
+#include "rings/engine.h"
+#include "rings/memory.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void say(int fd, enum link_say what, const struct sluice_channel *ch, int error,
+                const int *fds, int fd_count)
+{
+    struct link_message msg = {.magic = LINK_MAGIC,
+                               .say = (uint16_t)what,
+                               .layout = SLUICE_LAYOUT_VERSION,
+                               .error = error,
+                               .epoch = ch->header->epoch};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * LINK_FDS)] = {0};
+    struct iovec iov = {&msg, sizeof(msg)};
+    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd_count) {
+        size_t bytes = sizeof(int) * (size_t)fd_count;
+        mh.msg_control = control;
+        mh.msg_controllen = CMSG_SPACE(bytes);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(bytes);
+        memcpy(CMSG_DATA(c), fds, bytes);
+    }
+    /* A client that does not take it is gone: its hang-up tells. */
+    (void)!sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static struct sluice_link *find_free(struct sluice_channel *ch)
+{
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
+        if (ch->links[i].state == LINK_FREE)
+            return &ch->links[i];
+    return NULL;
+}
+
+/* Same user or root, whatever the file's mode lets through. */
+static int check_user(int fd, int *pid)
+{
+    struct ucred cred;
+    socklen_t bytes = sizeof(cred);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &bytes))
+        return -errno;
+    *pid = cred.pid;
+    return cred.uid == geteuid() || cred.uid == 0 ? 0 : -EACCES;
+}
+
+int sluice_channel_accept(struct sluice_channel *ch)
+{
+    int fd = accept4(ch->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    int pid = 0;
+    struct sluice_link *link = find_free(ch);
+    int err = check_user(fd, &pid);
+    if (!err && !link)
+        err = -EBUSY;
+    if (err) {
+        say(fd, LINK_REFUSED, ch, err, NULL, 0);
+        close(fd);
+        return 0;
+    }
+    *link = (struct sluice_link){.state = LINK_NEW, .fd = fd, .writer = -1, .pid = pid};
+    ch->links_changed = true;
+    return 0;
+}
+
+static void attached(struct sluice_channel *ch, struct sluice_link *link)
+{
+    link->state = LINK_ATTACHED;
+    sluice_count(ch, SLUICE_COUNTER_clients_attached, 1);
+    if (link->role == SLUICE_UPSTREAM)
+        atomic_store_explicit(&ch->shared->upstream_pid, (uint32_t)link->pid, memory_order_relaxed);
+    if (link->role == SLUICE_PRODUCER)
+        atomic_fetch_add_explicit(&ch->shared->producers, 1, memory_order_relaxed);
+    ch->news |= SLUICE_WAIT_STATE;
+}
+
+static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluice_role role)
+{
+    link->role = role;
+    if (role == SLUICE_OBSERVER)
+        return 0;
+    if (role != SLUICE_UPSTREAM && role != SLUICE_PRODUCER)
+        return -EPROTO;
+    int err = sluice_writer_create(ch, role, &link->writer);
+    if (!err && role == SLUICE_UPSTREAM)
+        ch->upstream = link->writer;
+    return err;
+}
+
+static void hello(struct sluice_channel *ch, struct sluice_link *link,
+                  const struct link_message *msg)
+{
+    int err = msg->layout != SLUICE_LAYOUT_VERSION ? -EPROTO
+                                                   : admit(ch, link, (enum sluice_role)msg->role);
+    if (err) {
+        say(link->fd, LINK_REFUSED, ch, err, NULL, 0);
+        sluice_link_hang_up(ch, link);
+        return;
+    }
+    int fds[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd};
+    int count = 1;
+    if (link->writer >= 0) {
+        const struct sluice_writer *w = &ch->writers[link->writer];
+        fds[LINK_FD_WRITER] = w->memory_fd;
+        fds[LINK_FD_DOORBELL] = ch->doorbell_fd;
+        fds[LINK_FD_BELL] = w->bell_fd;
+        count = LINK_FDS;
+    }
+    say(link->fd, LINK_WELCOME, ch, 0, fds, count);
+    link->state = LINK_WELCOMED;
+}
+
+/* Only now: before the client had mapped its memory the seal would have locked it out as well. A
+ * refusal means that somebody sealed it first, to keep a way in. */
+static void mapped(struct sluice_channel *ch, struct sluice_link *link)
+{
+    if (link->writer >= 0 && sluice_memory_seal_writes(ch->writers[link->writer].memory_fd)) {
+        say(link->fd, LINK_REFUSED, ch, -EACCES, NULL, 0);
+        sluice_link_hang_up(ch, link);
+        return;
+    }
+    attached(ch, link);
+    say(link->fd, LINK_READY, ch, 0, NULL, 0);
+}
+
+static void gone(struct sluice_channel *ch, struct sluice_link *link)
+{
+    if (link->writer >= 0) {
+        struct sluice_writer *w = &ch->writers[link->writer];
+        if (ch->upstream == link->writer) {
+            sluice_channel_take_requests(ch);
+            sluice_inbox_refresh(ch); /* its last releases */
+            ch->upstream = -1;
+        }
+        if (w->state == WRITER_ATTACHED)
+            w->state = WRITER_LEAVING;
+        if (link->role == SLUICE_UPSTREAM)
+            atomic_store_explicit(&ch->shared->upstream_pid, 0, memory_order_relaxed);
+        else if (link->state == LINK_ATTACHED)
+            atomic_fetch_sub_explicit(&ch->shared->producers, 1, memory_order_relaxed);
+    }
+    close(link->fd);
+    *link = (struct sluice_link){.state = LINK_FREE, .fd = -1, .writer = -1};
+    ch->links_changed = true;
+    ch->news |= SLUICE_WAIT_STATE;
+}
+
+void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
+{
+    struct link_message msg;
+    SLUICE_CHECK(link->state != LINK_FREE);
+    ssize_t n = recv(link->fd, &msg, sizeof(msg), MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    bool whole = n == (ssize_t)sizeof(msg) && msg.magic == LINK_MAGIC;
+    if (whole && link->state == LINK_NEW && msg.say == LINK_HELLO)
+        hello(ch, link, &msg);
+    else if (whole && link->state == LINK_WELCOMED && msg.say == LINK_MAPPED)
+        mapped(ch, link);
+    else
+        gone(ch, link);
+}
+
+/* The watcher of the descriptor sees the end and calls sluice_link_input(). */
+void sluice_link_hang_up(struct sluice_channel *ch, struct sluice_link *link)
+{
+    (void)ch;
+    shutdown(link->fd, SHUT_RDWR);
+}
+
+void sluice_link_drop(struct sluice_channel *ch, struct sluice_link *link)
+{
+    gone(ch, link);
+}
+
+static int dup_all(const struct sluice_channel *ch, int writer, int fds[LINK_FDS])
+{
+    fds[LINK_FD_ENGINE] = fcntl(ch->memory_fd, F_DUPFD_CLOEXEC, 0);
+    fds[LINK_FD_WRITER] = fds[LINK_FD_DOORBELL] = fds[LINK_FD_BELL] = -1;
+    if (writer >= 0) {
+        fds[LINK_FD_WRITER] = fcntl(ch->writers[writer].memory_fd, F_DUPFD_CLOEXEC, 0);
+        fds[LINK_FD_DOORBELL] = fcntl(ch->doorbell_fd, F_DUPFD_CLOEXEC, 0);
+        fds[LINK_FD_BELL] = fcntl(ch->writers[writer].bell_fd, F_DUPFD_CLOEXEC, 0);
+    }
+    return fds[LINK_FD_ENGINE] < 0 || (writer >= 0 && fds[LINK_FD_BELL] < 0) ? -errno : 0;
+}
+
+int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
+                        enum sluice_role role)
+{
+    int pair[2], fds[LINK_FDS];
+    *out = NULL;
+    struct sluice_link *link = find_free(ch);
+    if (!link)
+        return -EBUSY;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+        return -errno;
+    *link =
+        (struct sluice_link){.state = LINK_WELCOMED, .fd = pair[0], .writer = -1, .pid = getpid()};
+    ch->links_changed = true;
+    int err = admit(ch, link, role);
+    if (err) {
+        close(pair[1]);
+        gone(ch, link);
+        return err;
+    }
+    err = dup_all(ch, link->writer, fds);
+    int opened =
+        sluice_client_open(out, role, pair[1], fds); /* takes them over, whatever they are */
+    if (!err)
+        err = opened;
+    if (!err && link->writer >= 0)
+        err = sluice_memory_seal_writes(ch->writers[link->writer].memory_fd);
+    if (err) {
+        sluice_detach(*out);
+        *out = NULL;
+        gone(ch, link);
+        return err;
+    }
+    attached(ch, link);
+    return 0;
+}

@@ -1,0 +1,301 @@
+/*
+ * One outgoing connection, from resolving to closed. One enum, one table, one setter.
+ */
+#include "conn.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TO(state) (1u << SLUICE_CONN_##state)
+
+static const uint16_t may_follow[SLUICE_CONN_STATES] = {
+    [SLUICE_CONN_IDLE] = TO(RESOLVING),
+    [SLUICE_CONN_RESOLVING] = TO(CONNECTING) | TO(CLOSING),
+    [SLUICE_CONN_CONNECTING] = TO(HANDSHAKING) | TO(OPEN) | TO(CLOSING),
+    [SLUICE_CONN_HANDSHAKING] = TO(OPEN) | TO(CLOSING),
+    [SLUICE_CONN_OPEN] = TO(DRAINING) | TO(CLOSING),
+    [SLUICE_CONN_DRAINING] = TO(CLOSING),
+    [SLUICE_CONN_CLOSING] = TO(CLOSED), /* only with no op in flight */
+    [SLUICE_CONN_CLOSED] = TO(RESOLVING) | TO(WAITING),
+    [SLUICE_CONN_WAITING] = TO(RESOLVING) | TO(CLOSED),
+};
+
+static void set_state(struct sluice_conn *c, enum sluice_conn_state next)
+{
+    SLUICE_CHECK(may_follow[c->state] & (1u << next));
+    SLUICE_CHECK(next != SLUICE_CONN_CLOSED || c->ops == 0);
+    c->state = next;
+    c->events->state(c);
+}
+
+enum sluice_reason sluice_conn_reason(int os_error)
+{
+    switch (os_error) {
+    case ECONNREFUSED:
+        return SLUICE_REASON_REFUSED;
+    case ETIMEDOUT:
+        return SLUICE_REASON_TIMED_OUT;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case EHOSTDOWN:
+    case EADDRNOTAVAIL:
+    case EAFNOSUPPORT:
+        return SLUICE_REASON_UNREACHABLE;
+    case ECONNRESET:
+    case EPIPE:
+    case ECONNABORTED:
+        return SLUICE_REASON_RESET;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOBUFS:
+        return SLUICE_REASON_LIMIT;
+    case EACCES:
+    case EPERM:
+        return SLUICE_REASON_DENIED;
+    default:
+        return SLUICE_REASON_INTERNAL;
+    }
+}
+
+static void on_connect(struct sluice_op *op, int32_t result, bool more);
+static void try_address(struct sluice_conn *c);
+
+void sluice_conn_init(struct sluice_conn *c, struct sluice_loop *loop,
+                      const struct sluice_conn_config *cfg, const struct sluice_conn_events *events)
+{
+    memset(c, 0, sizeof(*c));
+    c->loop = loop;
+    c->cfg = cfg;
+    c->events = events;
+    c->fd = c->file = -1;
+    sluice_op_init(&c->connect_op, SLUICE_OP_CONNECT, on_connect);
+}
+
+int sluice_conn_begin(struct sluice_conn *c, struct sluice_op *op)
+{
+    op->fd = c->fd;
+    op->file = c->file;
+    int err = c->loop->be->ops->submit(c->loop->be, op);
+    c->ops += err == 0;
+    return err;
+}
+
+/* ---- closing ---- */
+
+static void drop_descriptor(struct sluice_conn *c)
+{
+    if (c->fd < 0)
+        return;
+    if (c->reset)
+        sluice_loop_sockets(c->loop)->reset_on_close(c->loop->be, c->fd);
+    /* Before close(2): a registered slot holds the file, and no FIN would leave. */
+    if (c->file >= 0)
+        c->loop->be->ops->file_remove(c->loop->be, c->file);
+    sluice_loop_sockets(c->loop)->close(c->loop->be, c->fd);
+    c->fd = c->file = -1;
+}
+
+static void finish_close(struct sluice_conn *c)
+{
+    if (c->fd >= 0)
+        c->acked_bytes = sluice_loop_sockets(c->loop)->acked_bytes(c->loop->be, c->fd);
+    drop_descriptor(c);
+    set_state(c, SLUICE_CONN_CLOSED);
+    c->events->closed(c);
+}
+
+void sluice_conn_end(struct sluice_conn *c)
+{
+    SLUICE_CHECK(c->ops > 0);
+    c->ops--;
+    if (c->state == SLUICE_CONN_CLOSING && c->ops == 0)
+        finish_close(c);
+}
+
+void sluice_conn_close(struct sluice_conn *c, enum sluice_reason reason, int os_error)
+{
+    if (c->state == SLUICE_CONN_IDLE || c->state >= SLUICE_CONN_CLOSING)
+        return;
+    c->reason = reason;
+    c->os_error = os_error;
+    sluice_timer_stop(&c->deadline);
+    sluice_resolve_abandon(c->resolving);
+    c->resolving = NULL;
+    set_state(c, SLUICE_CONN_CLOSING);
+    c->ops++; /* held through quiesce: it must not finish inside */
+    c->loop->be->ops->cancel(c->loop->be, &c->connect_op);
+    c->events->quiesce(c);
+    sluice_conn_end(c);
+}
+
+void sluice_conn_shutdown(struct sluice_conn *c)
+{
+    SLUICE_CHECK(c->state == SLUICE_CONN_OPEN);
+    sluice_loop_sockets(c->loop)->shutdown(c->loop->be, c->fd, SHUT_WR);
+    set_state(c, SLUICE_CONN_DRAINING);
+}
+
+/* ---- connecting ---- */
+
+static void give_up(struct sluice_timer *timer)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
+    sluice_conn_close(c, SLUICE_REASON_TIMED_OUT, ETIMEDOUT);
+}
+
+/* This address had its share: cancel it; its end tries the next. */
+static void address_timed_out(struct sluice_timer *timer)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
+    c->last_error = -ETIMEDOUT;
+    c->loop->be->ops->cancel(c->loop->be, &c->connect_op);
+}
+
+/* What is left of the time, shared by the addresses that are left. */
+static void start_deadline(struct sluice_conn *c)
+{
+    uint64_t now = c->loop->now_ns;
+    uint64_t left = c->give_up_ns > now ? c->give_up_ns - now : 0;
+    uint32_t addresses = c->addresses.count - c->address;
+    sluice_loop_start_timer(c->loop, &c->deadline, left / addresses, address_timed_out);
+}
+
+static int open_socket(struct sluice_conn *c)
+{
+    const struct sluice_socket_ops *s = sluice_loop_sockets(c->loop);
+    struct sluice_backend *be = c->loop->be;
+    int fd = s->open(be, c->addresses.at[c->address].addr.ss_family);
+    if (fd < 0)
+        return fd;
+    s->set_option(be, fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (c->cfg->rcvbuf_bytes)
+        s->set_option(be, fd, SOL_SOCKET, SO_RCVBUF, (int)c->cfg->rcvbuf_bytes);
+    if (c->cfg->sndbuf_bytes)
+        s->set_option(be, fd, SOL_SOCKET, SO_SNDBUF, (int)c->cfg->sndbuf_bytes);
+    c->fd = fd;
+    return 0;
+}
+
+static void next_address(struct sluice_conn *c)
+{
+    drop_descriptor(c);
+    c->address++;
+    if (c->address < c->addresses.count && c->loop->now_ns < c->give_up_ns)
+        try_address(c);
+    else
+        sluice_conn_close(c, sluice_conn_reason(-c->last_error), -c->last_error);
+}
+
+static void try_address(struct sluice_conn *c)
+{
+    int err = open_socket(c);
+    if (!err) {
+        c->connect_op.connect.addr = (const struct sockaddr *)&c->addresses.at[c->address].addr;
+        c->connect_op.connect.bytes = c->addresses.at[c->address].bytes;
+        err = sluice_conn_begin(c, &c->connect_op);
+    }
+    if (!err) {
+        start_deadline(c);
+        return;
+    }
+    c->last_error = err;
+    next_address(c);
+}
+
+static void opened(struct sluice_conn *c)
+{
+    sluice_timer_stop(&c->deadline);
+    /* The handshake, when there is one, runs on the plain descriptor; then its shorter name. */
+    c->file = c->loop->be->ops->file_add(c->loop->be, c->fd);
+    if (c->file < 0)
+        c->file = -1;
+    set_state(c, SLUICE_CONN_OPEN);
+    c->events->open(c);
+}
+
+static void on_connect(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, connect_op);
+    (void)more;
+    if (c->state == SLUICE_CONN_CONNECTING && result == 0) {
+        opened(c);
+    } else if (c->state == SLUICE_CONN_CONNECTING) {
+        if (result != -ECANCELED)
+            c->last_error = result;
+        next_address(c);
+    }
+    sluice_conn_end(c);
+}
+
+static void resolved(void *user, int error, const struct sluice_addresses *found)
+{
+    struct sluice_conn *c = user;
+    c->resolving = NULL;
+    if (error) {
+        sluice_conn_close(c, SLUICE_REASON_UNRESOLVED, error == EAI_MEMORY ? ENOMEM : 0);
+        return;
+    }
+    c->addresses = *found;
+    c->address = 0;
+    set_state(c, SLUICE_CONN_CONNECTING);
+    try_address(c);
+}
+
+/* An override must be a literal address: that is its point. */
+static const char *host_to_resolve(const struct sluice_conn *c)
+{
+    for (uint32_t i = 0; i < c->cfg->resolve_count; i++) {
+        const char *addr = sluice_url_override(c->cfg->resolve[i], c->url.host, c->url.port);
+        if (addr)
+            return addr;
+    }
+    return c->url.host;
+}
+
+static void literal_resolved(struct sluice_timer *timer)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
+    struct sluice_addresses found = c->addresses;
+    resolved(c, 0, &found);
+}
+
+int sluice_conn_start(struct sluice_conn *c, const struct sluice_url *url)
+{
+    SLUICE_CHECK(c->state == SLUICE_CONN_IDLE || c->state == SLUICE_CONN_CLOSED);
+    c->url = *url;
+    c->reason = SLUICE_REASON_NONE;
+    c->os_error = c->last_error = 0;
+    c->reset = false;
+    c->acked_bytes = UINT64_MAX;
+    c->give_up_ns = c->loop->now_ns + c->cfg->connect_timeout_ns;
+    const char *host = host_to_resolve(c);
+    if (sluice_resolve_literal(&c->addresses, host, url->port) == 0) {
+        set_state(c, SLUICE_CONN_RESOLVING);
+        sluice_loop_start_timer(c->loop, &c->deadline, 0, literal_resolved);
+        return 0;
+    }
+    int err = sluice_resolve_start(&c->resolving, c->loop, host, c->url.port, resolved, c);
+    if (err)
+        return err;
+    set_state(c, SLUICE_CONN_RESOLVING);
+    sluice_loop_start_timer(c->loop, &c->deadline, c->cfg->connect_timeout_ns, give_up);
+    return 0;
+}
+
+void sluice_conn_peer(const struct sluice_conn *c, char *out, size_t out_bytes)
+{
+    char host[64] = "?", port[8] = "?";
+    if (c->address < c->addresses.count) {
+        const struct sockaddr *addr = (const struct sockaddr *)&c->addresses.at[c->address].addr;
+        getnameinfo(addr, c->addresses.at[c->address].bytes, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV);
+    }
+    snprintf(out, out_bytes, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}

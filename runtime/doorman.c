@@ -1,0 +1,110 @@
+/*
+ * The doorman of a channel: POLL ops on its descriptors. None of this is on the path of data: a
+ * busy loop looks at the rings themselves.
+ */
+#include "doorman.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+static void ended(struct sluice_door *door)
+{
+    SLUICE_CHECK(door->doorman->watching > 0);
+    door->watching = false;
+    door->doorman->watching--;
+    door->doorman->ch->links_changed = true; /* look at it again in the next turn */
+}
+
+static void on_listener(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
+    (void)result;
+    if (!more)
+        ended(door);
+    if (!door->doorman->stopping)
+        while (sluice_channel_accept(door->doorman->ch) == 0)
+            ;
+}
+
+static void on_doorbell(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
+    eventfd_t count;
+    (void)result;
+    if (!more)
+        ended(door);
+    eventfd_read(door->doorman->ch->doorbell_fd, &count);
+}
+
+static void on_link(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
+    struct sluice_doorman *d = door->doorman;
+    (void)more; /* one shot: its descriptor may be closed below */
+    ended(door);
+    if (!d->stopping && result != -ECANCELED)
+        sluice_link_input(d->ch, &d->ch->links[door - d->links]);
+}
+
+static void init_door(struct sluice_doorman *d, struct sluice_door *door, uint16_t flags,
+                      void (*done)(struct sluice_op *, int32_t, bool))
+{
+    door->doorman = d;
+    door->watching = false;
+    sluice_op_init(&door->op, SLUICE_OP_POLL, done);
+    door->op.flags = flags;
+    door->op.poll.events = POLLIN;
+}
+
+void sluice_doorman_init(struct sluice_doorman *d, struct sluice_loop *loop,
+                         struct sluice_channel *ch)
+{
+    *d = (struct sluice_doorman){.loop = loop, .ch = ch};
+    init_door(d, &d->listener, SLUICE_OP_MULTI, on_listener);
+    init_door(d, &d->doorbell, SLUICE_OP_MULTI, on_doorbell);
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
+        init_door(d, &d->links[i], 0, on_link);
+    ch->links_changed = true;
+}
+
+static void watch(struct sluice_doorman *d, struct sluice_door *door, int fd)
+{
+    if (door->watching || fd < 0)
+        return;
+    door->op.fd = fd;
+    if (d->loop->be->ops->submit(d->loop->be, &door->op)) {
+        d->ch->links_changed = true; /* no room for an op: the next turn */
+        return;
+    }
+    door->watching = true;
+    d->watching++;
+}
+
+void sluice_doorman_work(struct sluice_doorman *d)
+{
+    if (!d->ch->links_changed || d->stopping)
+        return;
+    d->ch->links_changed = false;
+    watch(d, &d->listener, d->ch->listen_fd);
+    watch(d, &d->doorbell, d->ch->doorbell_fd);
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
+        if (d->ch->links[i].state != LINK_FREE)
+            watch(d, &d->links[i], d->ch->links[i].fd);
+}
+
+static void unwatch(struct sluice_doorman *d, struct sluice_door *door)
+{
+    if (door->watching)
+        d->loop->be->ops->cancel(d->loop->be, &door->op);
+}
+
+void sluice_doorman_stop(struct sluice_doorman *d)
+{
+    d->stopping = true;
+    unwatch(d, &d->listener);
+    unwatch(d, &d->doorbell);
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
+        unwatch(d, &d->links[i]);
+}

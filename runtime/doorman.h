@@ -1,0 +1,36 @@
+/*
+ * The doorman of a channel: watches its listening socket, its clients' sockets and its doorbell on
+ * a loop, and lets rings/link.c do the rest.
+ */
+#ifndef SLUICE_DOORMAN_H
+#define SLUICE_DOORMAN_H
+
+#include "loop.h"
+#include "rings/engine.h"
+
+struct sluice_doorman;
+
+struct sluice_door {
+    struct sluice_op op; /* POLL */
+    struct sluice_doorman *doorman;
+    bool watching;
+};
+
+struct sluice_doorman {
+    struct sluice_loop *loop;
+    struct sluice_channel *ch;
+    struct sluice_door listener, doorbell, links[SLUICE_LINKS_MAX];
+    uint32_t watching;
+    bool stopping;
+};
+
+void sluice_doorman_init(struct sluice_doorman *d, struct sluice_loop *loop,
+                         struct sluice_channel *ch);
+
+/* Watch what is not watched yet. Cheap when nothing changed. */
+void sluice_doorman_work(struct sluice_doorman *d);
+
+/* Watch nothing any more; over when d->watching is 0. */
+void sluice_doorman_stop(struct sluice_doorman *d);
+
+#endif

@@ -1,0 +1,278 @@
+/*
+ * The turn: completions, timers, sources; sleeping and waking. What the ops mean is conn.c's,
+ * rx.c's and tx.c's.
+ */
+#include "loop.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define OPS_MAX_DEFAULT 256u
+#define FILES_MAX       64u
+#define SPIN_NS_DEFAULT (50 * SLUICE_NS_PER_US)
+
+/* A TSC read serves; the simulation has a clock of its own. */
+static uint64_t read_now(const struct sluice_loop *loop)
+{
+    if (loop->be->ops == &sluice_backend_sim)
+        return loop->be->ops->now_ns(loop->be);
+    return sluice_cycles_to_monotonic(loop->clock, loop->poll_cycle);
+}
+
+static void run_posts(struct sluice_loop *loop)
+{
+    struct sluice_post *post = atomic_exchange_explicit(&loop->posts, NULL, memory_order_acquire);
+    struct sluice_post *in_order = NULL;
+    while (post) { /* last in is first in the list */
+        struct sluice_post *next = post->next;
+        post->next = in_order;
+        in_order = post;
+        post = next;
+    }
+    while (in_order) {
+        struct sluice_post *next = in_order->next;
+        in_order->call(in_order);
+        in_order = next;
+    }
+}
+
+static void arm_wake(struct sluice_loop *loop)
+{
+    int err = loop->be->ops->submit(loop->be, &loop->wake_op);
+    SLUICE_CHECK(err == 0);
+}
+
+static void on_wake(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
+    eventfd_t count;
+    eventfd_read(loop->wake_fd, &count);
+    run_posts(loop);
+    if (!more && result != -ECANCELED)
+        arm_wake(loop);
+}
+
+void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
+{
+    struct sluice_post *head = atomic_load_explicit(&loop->posts, memory_order_relaxed);
+    do {
+        post->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, post, memory_order_release,
+                                                    memory_order_relaxed));
+    eventfd_write(loop->wake_fd, 1);
+}
+
+int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_ops *ops,
+                          const struct sluice_loop_config *cfg, uint64_t seed)
+{
+    *out = NULL;
+    struct sluice_loop *loop = calloc(1, sizeof(*loop));
+    if (!loop)
+        return -ENOMEM;
+    const struct sluice_backend_config be_cfg = {.ops_max =
+                                                     cfg->ops_max ? cfg->ops_max : OPS_MAX_DEFAULT,
+                                                 .files_max = FILES_MAX,
+                                                 .seed = seed};
+    loop->clock = sluice_clock();
+    loop->idle = cfg->idle;
+    loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int err = loop->wake_fd < 0 ? -errno : sluice_backend_create(&loop->be, ops, &be_cfg);
+    if (err) {
+        if (loop->wake_fd >= 0)
+            close(loop->wake_fd);
+        free(loop);
+        return err;
+    }
+    sluice_op_init(&loop->wake_op, SLUICE_OP_POLL, on_wake);
+    loop->wake_op.fd = loop->wake_fd;
+    loop->wake_op.flags = SLUICE_OP_MULTI;
+    loop->wake_op.poll.events = POLLIN;
+    arm_wake(loop);
+    loop->poll_cycle = sluice_cycles();
+    loop->now_ns = read_now(loop);
+    *out = loop;
+    return 0;
+}
+
+static void say_why(char *why, size_t bytes, const char *text)
+{
+    if (why && bytes)
+        snprintf(why, bytes, "%s", text);
+}
+
+int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg, char *why,
+                       size_t why_bytes)
+{
+    *out = NULL;
+    say_why(why, why_bytes, "");
+    bool choose = !cfg->backend || strcmp(cfg->backend, "auto") == 0;
+    if (!choose && strcmp(cfg->backend, "uring") != 0) {
+        say_why(why, why_bytes, "no such backend: this version has uring (and auto)");
+        return -EINVAL;
+    }
+    int err = sluice_loop_create_on(out, &sluice_backend_uring, cfg, 0);
+    if (err) {
+        say_why(why, why_bytes,
+                err == -ENOSYS  ? "io_uring: ENOSYS: this kernel has none, or seccomp hides it"
+                : err == -EPERM ? "io_uring: EPERM: kernel.io_uring_disabled or a seccomp profile "
+                                  "refuses it"
+                : err == -ENOMEM
+                    ? "io_uring: ENOMEM: raise the memlock limit (ulimit -l, LimitMEMLOCK=)"
+                : err == -EMFILE || err == -ENFILE
+                    ? "io_uring: no descriptor left: raise the nofile limit (ulimit -n)"
+                    : strerror(-err));
+        return err;
+    }
+    snprintf((*out)->backend_reason, sizeof((*out)->backend_reason), "%s",
+             choose ? "io_uring is usable here" : "asked for");
+    return 0;
+}
+
+/* End the one op that is the loop's own; every other must have ended with its owner. */
+static void drain_ops(struct sluice_loop *loop)
+{
+    loop->be->ops->cancel(loop->be, &loop->wake_op);
+    for (int tries = 0; loop->be->in_flight && tries < 1000; tries++) {
+        int n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
+                                    LOOP_COMPLETIONS_MAX);
+        if (n < 0)
+            break;
+    }
+}
+
+void sluice_loop_destroy(struct sluice_loop *loop)
+{
+    if (!loop)
+        return;
+    SLUICE_CHECK(loop->sources == NULL);
+    drain_ops(loop);
+    run_posts(loop); /* answers that nobody waits for any more */
+    sluice_backend_destroy(loop->be);
+    close(loop->wake_fd);
+    free(loop);
+}
+
+void sluice_loop_add_source(struct sluice_loop *loop, struct sluice_source *src)
+{
+    src->next = loop->sources;
+    loop->sources = src;
+}
+
+void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *src)
+{
+    for (struct sluice_source **at = &loop->sources; *at; at = &(*at)->next) {
+        if (*at == src) {
+            *at = src->next;
+            return;
+        }
+    }
+}
+
+static void note_turn(struct sluice_loop *loop, uint64_t since_cycle)
+{
+    uint64_t ns = sluice_cycles_to_ns(loop->clock, sluice_cycles() - since_cycle);
+    if (ns > loop->stats.turn_max_ns)
+        loop->stats.turn_max_ns = ns;
+    if (ns > SLUICE_NS_PER_MS)
+        loop->stats.turns_over_1ms++;
+}
+
+/* 1: something was done, 0: nothing, or negative errno. */
+static int turn(struct sluice_loop *loop, int64_t timeout_ns)
+{
+    uint64_t start = sluice_cycles();
+    int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
+    if (n < 0)
+        return n;
+    loop->poll_cycle = sluice_cycles();
+    loop->now_ns = read_now(loop);
+    for (int i = 0; i < n; i++) {
+        const struct sluice_completion *c = &loop->completions[i];
+        c->op->done(c->op, c->result, c->more);
+    }
+    bool did = sluice_timers_run(&loop->timers, loop->now_ns) || n > 0;
+    for (struct sluice_source *src = loop->sources, *next; src; src = next) {
+        next = src->next;
+        did |= src->work(src);
+    }
+    if (did)
+        note_turn(loop, timeout_ns == 0 ? start : loop->poll_cycle);
+    return did;
+}
+
+static int64_t until_next_timer(const struct sluice_loop *loop)
+{
+    uint64_t next = sluice_timers_next(&loop->timers);
+    if (next == UINT64_MAX)
+        return -1;
+    return next > loop->now_ns ? (int64_t)(next - loop->now_ns) : 0;
+}
+
+/* Every source says that it sleeps, then each looks once more: what came before it said so would
+ * wake nobody. */
+static int sleep_turn(struct sluice_loop *loop)
+{
+    bool pending = false;
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->park(src);
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        pending |= src->pending(src);
+    pending |= atomic_load_explicit(&loop->stop, memory_order_relaxed);
+    int64_t timeout = pending ? 0 : until_next_timer(loop);
+    loop->stats.sleeps += timeout != 0;
+    int n = turn(loop, timeout);
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->unpark(src);
+    return n;
+}
+
+int sluice_loop_turn(struct sluice_loop *loop)
+{
+    return turn(loop, 0);
+}
+
+static bool may_sleep(const struct sluice_loop *loop)
+{
+    return loop->idle == SLUICE_IDLE_SLEEP ||
+           (loop->idle == SLUICE_IDLE_SPIN && loop->now_ns - loop->last_work_ns > loop->spin_ns);
+}
+
+int sluice_loop_run(struct sluice_loop *loop)
+{
+    int n = 0;
+    loop->last_work_ns = loop->now_ns;
+    while (loop->active && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+        n = n == 0 && may_sleep(loop) ? sleep_turn(loop) : turn(loop, 0);
+        if (n < 0)
+            return n;
+        if (n > 0)
+            loop->last_work_ns = loop->now_ns;
+        else
+            sluice_pause();
+    }
+    atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
+    return 0;
+}
+
+void sluice_loop_stop(struct sluice_loop *loop)
+{
+    atomic_store_explicit(&loop->stop, true, memory_order_relaxed);
+    eventfd_write(loop->wake_fd, 1);
+}
+
+const char *sluice_loop_backend(const struct sluice_loop *loop)
+{
+    return loop->be->detail[0] ? loop->be->detail : loop->be->ops->name;
+}
+
+const char *sluice_loop_backend_reason(const struct sluice_loop *loop)
+{
+    return loop->backend_reason;
+}

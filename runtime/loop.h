@@ -1,0 +1,80 @@
+/*
+ * The loop as the rest of the runtime sees it: ops, timers, posts from other threads, and sources
+ * (rings that are looked at every turn). Public face: sluice.h.
+ */
+#ifndef SLUICE_LOOP_H
+#define SLUICE_LOOP_H
+
+#include "sluice.h"
+#include "timer.h"
+#include "backends/backend.h"
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define LOOP_COMPLETIONS_MAX 256
+
+/* Something that is looked at every turn, because no descriptor speaks for it while we spin. */
+struct sluice_source {
+    bool (*work)(struct sluice_source *src); /* true: did something */
+    void (*park)(struct sluice_source *src); /* we sleep next: ask to be woken, then check again */
+    bool (*pending)(struct sluice_source *src);
+    void (*unpark)(struct sluice_source *src);
+    struct sluice_source *next;
+};
+
+/* A call from another thread; its memory is the poster's until it was called. */
+struct sluice_post {
+    void (*call)(struct sluice_post *post);
+    struct sluice_post *next;
+};
+
+struct sluice_loop_stats {
+    uint64_t sleeps, turns_over_1ms, turn_max_ns;
+};
+
+struct sluice_loop {
+    struct sluice_backend *be;
+    const struct sluice_clock *clock;
+    uint64_t now_ns;     /* of this turn */
+    uint64_t poll_cycle; /* when this turn's completions were taken */
+    struct sluice_timers timers;
+    struct sluice_source *sources;
+    uint32_t active; /* transports with a connection in any state but closed */
+
+    enum sluice_idle idle;
+    uint64_t spin_ns, last_work_ns;
+    _Atomic bool stop;
+
+    int wake_fd;
+    struct sluice_op wake_op;
+    _Atomic(struct sluice_post *) posts;
+
+    struct sluice_loop_stats stats;
+    char backend_reason[128];
+    struct sluice_completion completions[LOOP_COMPLETIONS_MAX];
+};
+
+/* On a given backend; sluice_loop_create() picks one. */
+int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_ops *ops,
+                          const struct sluice_loop_config *cfg, uint64_t seed);
+
+void sluice_loop_add_source(struct sluice_loop *loop, struct sluice_source *src);
+void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *src);
+
+/* Any thread. */
+void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post);
+
+static inline const struct sluice_socket_ops *sluice_loop_sockets(const struct sluice_loop *loop)
+{
+    return loop->be->ops->sockets;
+}
+
+static inline void sluice_loop_start_timer(struct sluice_loop *loop, struct sluice_timer *timer,
+                                           uint64_t in_ns, void (*fire)(struct sluice_timer *))
+{
+    sluice_timer_start(&loop->timers, timer, loop->now_ns + in_ns, fire);
+}
+
+#endif

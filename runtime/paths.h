@@ -1,0 +1,91 @@
+/*
+ * The two paths of a transport: rx (socket to inbox) and tx (outboxes to socket), each a small
+ * state machine on one loop. transport.c binds them to a connection and a channel.
+ */
+#ifndef SLUICE_PATHS_H
+#define SLUICE_PATHS_H
+
+#include "conn.h"
+#include "rings/engine.h"
+
+struct sluice_rx_events {
+    void (*eof)(void *user);
+    void (*failed)(void *user, int os_error);
+};
+
+struct sluice_rx {
+    struct sluice_conn *conn;
+    struct sluice_channel *ch;
+    const struct sluice_rx_events *events;
+    void *user;
+    struct sluice_op op;
+    struct sluice_region region;
+    bool armed, eof;
+    bool stalled;            /* nothing is armed: the inbox is full */
+    uint64_t received_bytes; /* of this connection */
+};
+
+int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,
+                   enum sluice_receive how, const struct sluice_rx_events *events, void *user);
+void sluice_rx_fini(struct sluice_rx *rx);
+void sluice_rx_start(struct sluice_rx *rx); /* the connection is open */
+void sluice_rx_stop(struct sluice_rx *rx);  /* the receive in flight is cancelled */
+bool sluice_rx_work(struct sluice_rx *rx);  /* every turn: room may have come back */
+
+/* Waits for the upstream to release something. */
+static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
+{
+    return rx->stalled || rx->ch->inbox.has_pending;
+}
+
+#define TX_RUN_MESSAGES_MAX 1024u
+#define TX_RUN_BYTES_MAX    (256u << 10) /* so that room comes back while a peer is slow */
+#define TX_BATCH_MESSAGES   16u          /* an outbox's batch: until both are reached */
+#define TX_BATCH_BYTES      (64u << 10)
+#define TX_PONGS_MAX        8u
+
+struct sluice_tx_events {
+    void (*fin)(void *user);                  /* a WS_CLOSE was sent: shut our side down */
+    void (*sent)(void *user);                 /* some bytes were taken */
+    void (*failed)(void *user, int os_error); /* also EBADMSG: a writer lied */
+};
+
+struct sluice_tx {
+    struct sluice_conn *conn;
+    struct sluice_channel *ch;
+    const struct sluice_tx_events *events;
+    void *user;
+    struct sluice_op op;
+    bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
+    uint32_t connection;
+
+    /* whose turn it is */
+    uint32_t writer; /* index */
+    bool pongs_next; /* its PONGs, else its outbox */
+
+    /* the run being sent: whole messages of one ring, contiguous */
+    struct sluice_writer *owner; /* NULL: no run */
+    struct sluice_outbox *box;
+    bool is_pongs;
+    uint64_t run_bytes, run_sent; /* whole; taken by the kernel */
+    uint32_t run_messages, run_done;
+    uint64_t message_sent; /* bytes taken of message number run_done */
+    uint32_t lengths[TX_RUN_MESSAGES_MAX];
+
+    uint64_t sent_messages, sent_bytes; /* of this connection */
+};
+
+void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
+                    const struct sluice_tx_events *events, void *user);
+void sluice_tx_start(struct sluice_tx *tx, uint32_t connection);
+void sluice_tx_stop(struct sluice_tx *tx);    /* the send in flight is cancelled */
+bool sluice_tx_work(struct sluice_tx *tx);    /* every turn: true if it did something */
+bool sluice_tx_pending(struct sluice_tx *tx); /* something waits to be sent */
+
+/* All is quiet: what stands in the outboxes, for the close record. */
+uint64_t sluice_tx_messages_left(struct sluice_tx *tx);
+
+/* The connection is over: forget the run, free writers that left. */
+void sluice_tx_reset(struct sluice_tx *tx);
+
+#endif

@@ -1,0 +1,133 @@
+/*
+ * What this machine offers, found out by asking it: never by a version number.
+ */
+#include "built.h"
+#include "sluice.h"
+#include "backends/backend.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+static struct sluice_feature *add(struct sluice_probe *p, const char *name, bool have,
+                                  const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static struct sluice_feature *add(struct sluice_probe *p, const char *name, bool have,
+                                  const char *fmt, ...)
+{
+    static struct sluice_feature overflow;
+    struct sluice_feature *f =
+        p->count < SLUICE_FEATURES_MAX ? &p->features[p->count++] : &overflow;
+    va_list ap;
+    f->name = name;
+    f->have = have;
+    va_start(ap, fmt);
+    vsnprintf(f->detail, sizeof(f->detail), fmt, ap);
+    va_end(ap);
+    return f;
+}
+
+static bool probe_backend(struct sluice_probe *p)
+{
+    struct sluice_backend_feature rows[16];
+    int n = sluice_backend_uring.features(rows, 16);
+    for (int i = 0; i < n; i++)
+        add(p, rows[i].name, rows[i].have, "%s", rows[i].detail);
+    return rows[0].have;
+}
+
+/* The ULP is looked up before the socket's state: ENOENT, no module; ENOTCONN, there it is. */
+static bool probe_ktls(struct sluice_probe *p)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int err = fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    bool have = err == ENOTCONN || err == 0;
+    add(p, "ktls", have, "%s",
+        have            ? "the kernel has the tls module"
+        : err == ENOENT ? "ENOENT: this kernel has no tls module"
+                        : strerror(err));
+    return have;
+}
+
+static void probe_limits(struct sluice_probe *p)
+{
+    struct rlimit memlock = {0}, nofile = {0};
+    getrlimit(RLIMIT_MEMLOCK, &memlock);
+    getrlimit(RLIMIT_NOFILE, &nofile);
+    if (memlock.rlim_cur == RLIM_INFINITY)
+        add(p, "memlock", true, "no limit");
+    else
+        add(p, "memlock", geteuid() == 0 || memlock.rlim_cur >= 1u << 20, "%llu KiB%s",
+            (unsigned long long)memlock.rlim_cur / 1024,
+            geteuid() == 0 ? ", does not bind root" : "");
+    add(p, "descriptors", nofile.rlim_cur >= 256, "%llu", (unsigned long long)nofile.rlim_cur);
+}
+
+static void probe_clock(struct sluice_probe *p)
+{
+    const struct sluice_clock *clk = sluice_clock();
+    add(p, "invariant_tsc", clk->is_tsc,
+        clk->is_tsc ? "%llu kHz, calibrated"
+                    : "none: stamps are "
+                      "CLOCK_MONOTONIC ns (%llu kHz)",
+        (unsigned long long)clk->cycles_per_s / 1000);
+}
+
+static void probe_smt(struct sluice_probe *p)
+{
+    char text[80] = "";
+    int fd =
+        open("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? strcspn(text, "\n") : 0] = 0;
+    bool shared = strpbrk(text, ",-") != NULL;
+    add(p, "smt", shared, "core 0 shares its execution units with: %s",
+        shared  ? text
+        : n > 0 ? "nobody"
+                : "not known");
+}
+
+static void choose(struct sluice_probe *p, bool uring, bool ktls)
+{
+    const char *none = "none";
+    snprintf(p->model, sizeof(p->model), "%s", uring ? "single on uring" : none);
+    snprintf(p->model_reason, sizeof(p->model_reason), "%s",
+             uring ? "plain TCP and io_uring is usable"
+                   : "io_uring is not usable, and this version has no other backend");
+    snprintf(p->model_tls, sizeof(p->model_tls), "%s", none);
+    snprintf(p->model_tls_reason, sizeof(p->model_tls_reason),
+             "this version has no TLS (kTLS is %s here)", ktls ? "available" : "not available");
+}
+
+void sluice_probe(struct sluice_probe *out)
+{
+    struct utsname u;
+    memset(out, 0, sizeof(*out));
+    if (uname(&u) == 0)
+        add(out, "kernel", true, "%.40s %.60s", u.sysname, u.release);
+    add(out, "liburing", true, "%s (built with)", BUILT_LIBURING);
+    add(out, "openssl", true, "%s (built with; not used in this version)", BUILT_OPENSSL);
+    add(out, "libev", true, "%s (built with; not used in this version)", BUILT_LIBEV);
+    bool uring = probe_backend(out);
+    bool ktls = probe_ktls(out);
+    probe_limits(out);
+    probe_clock(out);
+    probe_smt(out);
+    choose(out, uring, ktls);
+}

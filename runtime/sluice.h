@@ -1,0 +1,161 @@
+/*
+ * sluice, the runtime: an event loop, and a transport that moves bytes between one TCP connection
+ * and a channel (sluice/channel.h). Public (installs as sluice/sluice.h).
+ *
+ * A loop and all that was made from it belong to the thread that runs it; the exceptions say so.
+ * Callbacks are called by the loop between operations, never inside a call of yours, and never
+ * nested. Functions return 0 or a count, or a negative errno.
+ */
+#ifndef SLUICE_SLUICE_H
+#define SLUICE_SLUICE_H
+
+#include "channel.h"
+#include "reason.h"
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SLUICE_VERSION "0.1.0"
+
+/* ---- loop -------------------------------------------------------------------------------------
+ */
+
+struct sluice_loop;
+
+enum sluice_idle {
+    SLUICE_IDLE_SLEEP, /* sleep in the kernel when nothing is to do */
+    SLUICE_IDLE_SPIN,  /* spin for spin_us after the last work, then sleep */
+    SLUICE_IDLE_BUSY,  /* never sleep, no system call while idle */
+};
+
+struct sluice_loop_config {
+    const char *backend; /* "auto" (or NULL) or "uring"; a named one never changes silently */
+    enum sluice_idle idle;
+    uint32_t spin_us; /* for SLUICE_IDLE_SPIN; 0: 50 */
+    uint32_t ops_max; /* operations in flight; 0: 256. Everything is allocated at creation */
+};
+
+/**
+ * Create a loop.
+ *
+ * @param out  receives the loop, NULL on failure.
+ * @param why  NULL, or receives one line that names what failed and what to do.
+ * @return 0, or -EINVAL unknown backend; -ENOSYS, -EPERM io_uring is not to be had; -ENOMEM,
+ * -EMFILE a limit is too low; other negated errno values.
+ */
+SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
+                                  char *why, size_t why_bytes);
+
+/** Destroy. Its transports must be destroyed before. NULL is fine. */
+SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
+
+/** Run until sluice_loop_stop(), or until no transport is active: 0 or negative errno. */
+SLUICE_API int sluice_loop_run(struct sluice_loop *loop);
+
+/** One turn, without sleeping: 1 something was done, 0 nothing, or negative errno. */
+SLUICE_API int sluice_loop_turn(struct sluice_loop *loop);
+
+/** Make sluice_loop_run() return after its turn. Any thread, any signal handler. */
+SLUICE_API void sluice_loop_stop(struct sluice_loop *loop);
+
+/** "uring", and which of its features are in use. Borrowed, lives as long as the loop. */
+SLUICE_API const char *sluice_loop_backend(const struct sluice_loop *loop);
+SLUICE_API const char *sluice_loop_backend_reason(const struct sluice_loop *loop);
+
+/* ---- transport --------------------------------------------------------------------------------
+ */
+
+struct sluice_transport;
+
+enum sluice_receive {
+    SLUICE_RECEIVE_AUTO,     /* multishot where this kernel does it right, else one-shot */
+    SLUICE_RECEIVE_ONE_SHOT, /* one receive at a time, straight at the write position */
+};
+
+/** All called on the loop's thread; any may be NULL. */
+struct sluice_transport_events {
+    /** The connection is open. */
+    void (*on_open)(struct sluice_transport *t, void *user);
+    /** For an in-line upstream: entries were published since the last call. Use
+     *  sluice_transport_upstream(); what is put in its outbox leaves in the same turn. */
+    void (*on_inbox)(struct sluice_transport *t, void *user);
+    /** The connection ended, or could not be opened: once for each sluice_transport_connect(). */
+    void (*on_close)(struct sluice_transport *t, const struct sluice_close_record *record,
+                     void *user);
+};
+
+struct sluice_transport_config {
+    /** "HOST:PORT:ADDRESS" overrides of name resolution; borrowed while the transport lives. */
+    const char *const *resolve;
+    uint32_t resolve_count;
+    uint64_t connect_timeout_ns; /* resolving and all addresses together; 0: 10 s */
+    uint64_t drain_timeout_ns;   /* how long an orderly end may take; 0: 5 s */
+    uint32_t rcvbuf_bytes;       /* SO_RCVBUF, 0: the system's */
+    uint32_t sndbuf_bytes;       /* SO_SNDBUF, 0: the system's */
+    enum sluice_receive receive;
+};
+
+/**
+ * Bind a channel to a loop.
+ *
+ * @param ch  borrowed while the transport lives: no one else may use it.
+ * @return 0 or -EINVAL, -ENOMEM. *out is NULL on failure.
+ */
+SLUICE_API int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
+                                       struct sluice_channel *ch,
+                                       const struct sluice_transport_config *cfg,
+                                       const struct sluice_transport_events *events, void *user);
+
+/** Destroy; a connection that is open is reset. Not inside a callback. NULL is fine. */
+SLUICE_API void sluice_transport_destroy(struct sluice_transport *t);
+
+/**
+ * Start connecting. on_open or on_close follows, from the loop.
+ *
+ * @param url  "tcp://host:port"; an IPv6 address stands in brackets. Borrowed for this call.
+ * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme this build lacks;
+ *         -EISCONN a connection is there already;
+ *         -EAGAIN the upstream has yet to read how the last one ended.
+ */
+SLUICE_API int sluice_transport_connect(struct sluice_transport *t, const char *url);
+
+/** End in order: send what is in the outboxes, FIN, read to the peer's end (all within
+ *  drain_timeout_ns), close. A second call closes at once. */
+SLUICE_API void sluice_transport_close(struct sluice_transport *t);
+
+/** The in-line upstream, attached at the first call; borrowed. NULL: another one is attached. */
+SLUICE_API struct sluice_client *sluice_transport_upstream(struct sluice_transport *t);
+
+/* ---- what this machine offers -----------------------------------------------------------------
+ */
+
+struct sluice_feature {
+    const char *name; /* "io_uring", "io_uring.inc_buffers", "ktls", ... static */
+    bool have;
+    char detail[120]; /* a version, a number, or why not */
+};
+
+#define SLUICE_FEATURES_MAX 48u
+
+struct sluice_probe {
+    uint32_t count;
+    struct sluice_feature features[SLUICE_FEATURES_MAX];
+    char model[32]; /* what "auto" would pick for tcp:// */
+    char model_reason[128];
+    char model_tls[32]; /* and for tls:// */
+    char model_tls_reason[128];
+};
+
+/** Ask the kernel and the libraries; takes some ms and leaves nothing behind. Any thread. */
+SLUICE_API void sluice_probe(struct sluice_probe *out);
+
+/** Several lines: version, liburing, OpenSSL and libev built with. Static. */
+SLUICE_API const char *sluice_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,426 @@
+/*
+ * A transport: one connection bound to one channel on one loop. Its life from connect to close
+ * record; the bytes themselves are rx.c's and tx.c's.
+ */
+#include "doorman.h"
+#include "paths.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
+#define DRAIN_TIMEOUT_DEFAULT   (5 * SLUICE_NS_PER_S)
+#define HEARTBEAT_NS            (100 * SLUICE_NS_PER_MS)
+
+struct sluice_transport {
+    struct sluice_loop *loop;
+    struct sluice_channel *ch;
+    struct sluice_transport_events events;
+    void *user;
+    struct sluice_conn_config conn_cfg;
+    uint64_t drain_timeout_ns;
+
+    struct sluice_conn conn;
+    struct sluice_rx rx;
+    struct sluice_tx tx;
+    struct sluice_doorman doorman;
+    struct sluice_source source;
+    struct sluice_client *upstream; /* in-line, or NULL */
+
+    uint32_t connection; /* number of the one that is open, or of the next */
+    uint64_t opened_ns;  /* CLOCK_REALTIME, 0: not open yet */
+    bool ending;         /* in order: no more than what stands in the outboxes leaves */
+    bool fin_sent;
+    struct sluice_timer drain;
+    uint64_t heartbeat_ns;
+    uint64_t inbox_seen; /* metadata tail last shown to on_inbox */
+};
+
+/* ---- the end ---- */
+
+static void drain_over(struct sluice_timer *timer)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, drain);
+    sluice_conn_close(&t->conn, t->rx.eof ? SLUICE_REASON_PEER_CLOSE : SLUICE_REASON_LOCAL_CLOSE,
+                      0);
+}
+
+static void restart_drain(struct sluice_transport *t)
+{
+    sluice_loop_start_timer(t->loop, &t->drain, t->drain_timeout_ns, drain_over);
+}
+
+static bool anybody_attached(const struct sluice_transport *t)
+{
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++)
+        if (t->ch->writers[i].state == WRITER_ATTACHED)
+            return true;
+    return false;
+}
+
+/* Both directions ended: over. Only ours: the peer's last bytes are awaited, without limit as long
+ * as somebody is there to want them. Only the peer's: we may still send. */
+static void consider_end(struct sluice_transport *t)
+{
+    if (!sluice_conn_is_live(&t->conn))
+        return;
+    bool in_ended = t->rx.eof;
+    bool queue_empty = !t->tx.sending && !sluice_tx_pending(&t->tx);
+    if (t->ending && !t->fin_sent && queue_empty) {
+        t->fin_sent = true;
+        sluice_tx_stop(&t->tx);
+        sluice_conn_shutdown(&t->conn);
+    }
+    if (in_ended && (t->fin_sent || (queue_empty && !anybody_attached(t))))
+        sluice_conn_close(&t->conn,
+                          t->ending ? SLUICE_REASON_LOCAL_CLOSE : SLUICE_REASON_PEER_CLOSE, 0);
+    else if ((t->ending || in_ended || (t->fin_sent && !anybody_attached(t))) && !t->drain.link)
+        restart_drain(t);
+}
+
+static void publish_end(struct sluice_transport *t, const struct sluice_close_record *r)
+{
+    const struct sluice_meta event = {.connection = r->connection,
+                                      .reason = r->reason,
+                                      .os_error = r->os_error,
+                                      .tls_alert = r->tls_alert,
+                                      .messages_sent = r->messages_sent,
+                                      .half_sent_bytes = r->half_sent_bytes,
+                                      .messages_left = r->messages_left,
+                                      .event_cycle = sluice_cycles(),
+                                      .event = SLUICE_EVENT_DISCONNECTED};
+    sluice_inbox_control(t->ch, &event);
+}
+
+/* tcpi_bytes_acked counts our SYN, and our FIN when there was one. */
+static uint64_t acked(const struct sluice_transport *t)
+{
+    uint64_t n = t->conn.acked_bytes;
+    if (n == UINT64_MAX)
+        return n;
+    n -= n > 0;
+    return n < t->tx.sent_bytes ? n : t->tx.sent_bytes;
+}
+
+static void fill_record(struct sluice_transport *t, struct sluice_close_record *r)
+{
+    *r = (struct sluice_close_record){.connection = t->connection,
+                                      .reason = (uint32_t)t->conn.reason,
+                                      .os_error = t->conn.os_error,
+                                      .opened_ns = t->opened_ns,
+                                      .closed_ns = sluice_realtime_ns(),
+                                      .messages_left = sluice_tx_messages_left(&t->tx),
+                                      .acked_bytes = UINT64_MAX,
+                                      .inbox_end = t->ch->inbox.tail};
+    if (!t->opened_ns)
+        return;
+    r->received_bytes = t->rx.received_bytes;
+    r->messages_sent = t->tx.sent_messages;
+    r->sent_bytes = t->tx.sent_bytes;
+    r->half_sent_bytes = t->tx.message_sent;
+    r->acked_bytes = acked(t);
+}
+
+static void on_conn_closed(struct sluice_conn *c)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    struct sluice_close_record record;
+    sluice_timer_stop(&t->drain);
+    fill_record(t, &record);
+    sluice_tx_reset(&t->tx);
+    if (t->opened_ns) {
+        publish_end(t, &record);
+        t->connection++;
+    } else {
+        sluice_count(t->ch, SLUICE_COUNTER_connect_failures, 1);
+    }
+    sluice_channel_set_connection(t->ch, t->connection);
+    sluice_channel_set_ready(t->ch, 0, SLUICE_READY_TCP | SLUICE_READY_TLS | SLUICE_READY_UPSTREAM);
+    sluice_channel_add_close(t->ch, &record);
+    sluice_channel_flush(t->ch);
+    t->loop->active--;
+    if (t->events.on_close)
+        t->events.on_close(t, &record, t->user);
+}
+
+static void on_quiesce(struct sluice_conn *c)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    sluice_rx_stop(&t->rx);
+    sluice_tx_stop(&t->tx);
+}
+
+/* ---- the paths' events ---- */
+
+static void on_eof(void *user)
+{
+    struct sluice_transport *t = user;
+    const struct sluice_meta event = {
+        .connection = t->connection, .event_cycle = sluice_cycles(), .event = SLUICE_EVENT_EOF};
+    if (!sluice_conn_is_live(&t->conn))
+        return;
+    sluice_inbox_control(t->ch, &event);
+    consider_end(t);
+}
+
+static void on_failed(void *user, int os_error)
+{
+    struct sluice_transport *t = user;
+    sluice_conn_close(&t->conn, sluice_conn_reason(os_error), os_error);
+}
+
+static void on_fin(void *user)
+{
+    struct sluice_transport *t = user;
+    if (t->conn.state != SLUICE_CONN_OPEN)
+        return;
+    t->fin_sent = true;
+    sluice_conn_shutdown(&t->conn);
+    consider_end(t);
+}
+
+static void on_sent(void *user)
+{
+    struct sluice_transport *t = user;
+    if (t->drain.link && !t->ending)
+        restart_drain(t); /* the limit is on silence, not on the length of what is sent */
+}
+
+static const struct sluice_rx_events rx_events = {.eof = on_eof, .failed = on_failed};
+static const struct sluice_tx_events tx_events = {
+    .fin = on_fin, .sent = on_sent, .failed = on_failed};
+
+/* ---- the beginning ---- */
+
+static void on_conn_state(struct sluice_conn *c)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    sluice_channel_set_conn_state(t->ch, c->state);
+}
+
+/* "tcp://host:port", and the address behind it when the host is a name. */
+static void fill_text(struct sluice_transport *t)
+{
+    struct state_text *text = &t->ch->text;
+    const struct sluice_url *url = &t->conn.url;
+    char addr[80];
+    sluice_conn_peer(&t->conn, addr, sizeof(addr));
+    bool is_name = strstr(addr, url->host) == NULL;
+    snprintf(text->peer, sizeof(text->peer), "tcp://%.60s:%.5s%s%.50s%s", url->host, url->port,
+             is_name ? " (" : "", is_name ? addr : "", is_name ? ")" : "");
+    sluice_channel_publish_text(t->ch);
+}
+
+static void on_conn_open(struct sluice_conn *c)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    const struct sluice_meta event = {.connection = t->connection,
+                                      .event_cycle = sluice_cycles(),
+                                      .event = SLUICE_EVENT_CONNECTED};
+    t->opened_ns = sluice_realtime_ns();
+    sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
+    fill_text(t);
+    sluice_channel_set_ready(t->ch, SLUICE_READY_TCP | SLUICE_READY_TLS, 0);
+    sluice_inbox_control(t->ch, &event);
+    sluice_tx_start(&t->tx, t->connection);
+    sluice_rx_start(&t->rx);
+    if (t->events.on_open)
+        t->events.on_open(t, t->user);
+}
+
+static const struct sluice_conn_events conn_events = {
+    .state = on_conn_state, .open = on_conn_open, .quiesce = on_quiesce, .closed = on_conn_closed};
+
+int sluice_transport_connect(struct sluice_transport *t, const char *text)
+{
+    struct sluice_url url;
+    if (sluice_url_parse(&url, text))
+        return -EINVAL;
+    if (strcmp(url.scheme, "tcp") != 0)
+        return -EPROTONOSUPPORT;
+    if (t->conn.state != SLUICE_CONN_IDLE && t->conn.state != SLUICE_CONN_CLOSED)
+        return -EISCONN;
+    if (!sluice_inbox_has_room_to_open(t->ch))
+        return -EAGAIN;
+    t->opened_ns = 0;
+    t->ending = t->fin_sent = false;
+    t->tx.connection = t->connection;
+    int err = sluice_conn_start(&t->conn, &url);
+    if (!err)
+        t->loop->active++;
+    return err;
+}
+
+void sluice_transport_close(struct sluice_transport *t)
+{
+    bool again = t->ending;
+    t->ending = true;
+    if (!sluice_conn_is_live(&t->conn) || again)
+        sluice_conn_close(&t->conn, SLUICE_REASON_LOCAL_CLOSE, 0);
+    else
+        consider_end(t);
+}
+
+/* ---- every turn ---- */
+
+static struct sluice_transport *of_source(struct sluice_source *src)
+{
+    return SLUICE_CONTAINER_OF(src, struct sluice_transport, source);
+}
+
+static void heed_clients(struct sluice_transport *t)
+{
+    sluice_channel_take_requests(t->ch);
+    if (t->ch->close_requested) {
+        t->ch->close_requested = false;
+        sluice_transport_close(t);
+    }
+    if (t->ch->corrupt) {
+        t->ch->corrupt = false;
+        sluice_conn_close(&t->conn, SLUICE_REASON_CORRUPT, 0);
+    }
+}
+
+static void beat(struct sluice_transport *t)
+{
+    struct engine_shared *s = t->ch->shared;
+    const struct sluice_loop_stats *stats = &t->loop->stats;
+    t->heartbeat_ns = t->loop->now_ns;
+    atomic_store_explicit(&s->heartbeat_ns, t->loop->be->ops->now_ns(t->loop->be),
+                          memory_order_relaxed);
+    atomic_store_explicit(&s->counters[SLUICE_COUNTER_sleeps], stats->sleeps, memory_order_relaxed);
+    atomic_store_explicit(&s->counters[SLUICE_COUNTER_turns_over_1ms], stats->turns_over_1ms,
+                          memory_order_relaxed);
+    atomic_store_explicit(&s->counters[SLUICE_COUNTER_turn_max_ns], stats->turn_max_ns,
+                          memory_order_relaxed);
+}
+
+static void show_inbox(struct sluice_transport *t)
+{
+    if (!t->upstream || !t->events.on_inbox || t->inbox_seen == t->ch->inbox.meta_tail)
+        return;
+    t->inbox_seen = t->ch->inbox.meta_tail;
+    t->events.on_inbox(t, t->user);
+}
+
+static bool work(struct sluice_source *src)
+{
+    struct sluice_transport *t = of_source(src);
+    sluice_doorman_work(&t->doorman);
+    heed_clients(t);
+    show_inbox(t);
+    bool did = sluice_rx_work(&t->rx);
+    did |= sluice_tx_work(&t->tx);
+    if (t->ending || t->rx.eof || t->fin_sent)
+        consider_end(t);
+    sluice_channel_flush(t->ch);
+    if (t->loop->now_ns - t->heartbeat_ns > HEARTBEAT_NS)
+        beat(t);
+    return did;
+}
+
+static void park(struct sluice_source *src)
+{
+    struct sluice_transport *t = of_source(src);
+    beat(t);
+    sluice_channel_sleep(t->ch,
+                         WAKE_ON_OUTBOX | (sluice_rx_is_stalled(&t->rx) ? WAKE_ON_INBOX : 0));
+}
+
+static bool pending(struct sluice_source *src)
+{
+    struct sluice_transport *t = of_source(src);
+    return t->ch->links_changed || t->ch->close_requested || sluice_tx_pending(&t->tx) ||
+           sluice_channel_has_request(t->ch) ||
+           (sluice_rx_is_stalled(&t->rx) && sluice_rx_work(&t->rx));
+}
+
+static void unpark(struct sluice_source *src)
+{
+    sluice_channel_sleep(of_source(src)->ch, 0);
+}
+
+/* ---- life ---- */
+
+static int init_transport(struct sluice_transport *t, const struct sluice_transport_config *cfg)
+{
+    t->conn_cfg = (struct sluice_conn_config){.resolve = cfg->resolve,
+                                              .resolve_count = cfg->resolve_count,
+                                              .connect_timeout_ns = cfg->connect_timeout_ns
+                                                                        ? cfg->connect_timeout_ns
+                                                                        : CONNECT_TIMEOUT_DEFAULT,
+                                              .rcvbuf_bytes = cfg->rcvbuf_bytes,
+                                              .sndbuf_bytes = cfg->sndbuf_bytes};
+    t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
+    t->connection = 1;
+    sluice_conn_init(&t->conn, t->loop, &t->conn_cfg, &conn_events);
+    sluice_tx_init(&t->tx, &t->conn, t->ch, &tx_events, t);
+    return sluice_rx_init(&t->rx, &t->conn, t->ch, cfg->receive, &rx_events, t);
+}
+
+static void describe(struct sluice_transport *t)
+{
+    struct state_text *text = &t->ch->text;
+    snprintf(text->backend, sizeof(text->backend), "%s", sluice_loop_backend(t->loop));
+    snprintf(text->backend_reason, sizeof(text->backend_reason), "%s",
+             sluice_loop_backend_reason(t->loop));
+    snprintf(text->model, sizeof(text->model), "single");
+    snprintf(text->model_reason, sizeof(text->model_reason), "plain TCP on io_uring");
+    snprintf(text->tls, sizeof(text->tls), "none");
+    snprintf(text->tls_reason, sizeof(text->tls_reason), "tcp:// asks for none");
+    sluice_channel_publish_text(t->ch);
+}
+
+int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
+                            struct sluice_channel *ch, const struct sluice_transport_config *cfg,
+                            const struct sluice_transport_events *events, void *user)
+{
+    *out = NULL;
+    struct sluice_transport *t = calloc(1, sizeof(*t));
+    if (!t)
+        return -ENOMEM;
+    t->loop = loop;
+    t->ch = ch;
+    if (events)
+        t->events = *events;
+    t->user = user;
+    int err = init_transport(t, cfg);
+    if (err) {
+        free(t);
+        return err;
+    }
+    describe(t);
+    sluice_doorman_init(&t->doorman, loop, ch);
+    t->source =
+        (struct sluice_source){.work = work, .park = park, .pending = pending, .unpark = unpark};
+    sluice_loop_add_source(loop, &t->source);
+    *out = t;
+    return 0;
+}
+
+void sluice_transport_destroy(struct sluice_transport *t)
+{
+    if (!t)
+        return;
+    t->events = (struct sluice_transport_events){0};
+    t->conn.reset = true;
+    sluice_conn_close(&t->conn, SLUICE_REASON_LOCAL_CLOSE, 0);
+    sluice_doorman_stop(&t->doorman);
+    while (t->doorman.watching || t->conn.ops)
+        if (sluice_loop_turn(t->loop) < 0)
+            break;
+    sluice_loop_remove_source(t->loop, &t->source);
+    sluice_rx_fini(&t->rx);
+    sluice_detach(t->upstream);
+    free(t);
+}
+
+struct sluice_client *sluice_transport_upstream(struct sluice_transport *t)
+{
+    if (!t->upstream)
+        sluice_attach_local(&t->upstream, t->ch, SLUICE_UPSTREAM);
+    return t->upstream;
+}

@@ -1,0 +1,294 @@
+/*
+ * The tx path: runs of whole messages leave from the outboxes as one SEND each, one in flight. Fair
+ * between writers, PONGs after each batch, nothing ever inside a message that is half sent.
+ */
+#include "paths.h"
+#include "base/check.h"
+
+#include <errno.h>
+
+static void on_send(struct sluice_op *op, int32_t result, bool more);
+
+void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
+                    const struct sluice_tx_events *events, void *user)
+{
+    *tx = (struct sluice_tx){.conn = conn, .ch = ch, .events = events, .user = user};
+    sluice_op_init(&tx->op, SLUICE_OP_SEND, on_send);
+}
+
+void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
+{
+    tx->started = true;
+    tx->closing = false;
+    tx->connection = connection;
+    tx->sent_messages = tx->sent_bytes = 0;
+}
+
+void sluice_tx_stop(struct sluice_tx *tx)
+{
+    tx->started = false;
+    if (tx->sending)
+        tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->op);
+}
+
+/* ---- forming a run ---- */
+
+static void throw_out(struct sluice_tx *tx, struct sluice_writer *w)
+{
+    sluice_channel_throw_out(tx->ch, w);
+    if (tx->owner == w)
+        tx->owner = NULL;
+}
+
+/* Before the message at the head counts: not meant for us, or nothing in it. */
+static bool skip_head(struct sluice_tx *tx, struct sluice_outbox *box,
+                      const struct sluice_message *m)
+{
+    bool stale = m->connection != (uint16_t)tx->connection;
+    bool empty = m->bytes == 0 && m->type == SLUICE_MESSAGE_DATA;
+    if (!stale && !empty)
+        return false;
+    sluice_outbox_consume(box, m->bytes, 1);
+    tx->ch->news |= SLUICE_WAIT_OUTBOX;
+    sluice_count(tx->ch, stale ? SLUICE_COUNTER_stale_messages : SLUICE_COUNTER_empty_messages, 1);
+    return true;
+}
+
+static bool joins(const struct sluice_tx *tx, const struct sluice_message *m, uint32_t max_messages)
+{
+    if (tx->run_messages == 0)
+        return true;
+    if (m->connection != (uint16_t)tx->connection)
+        return false;
+    if (m->bytes == 0 && m->type == SLUICE_MESSAGE_DATA)
+        return false;
+    bool batch_full = tx->run_messages >= TX_BATCH_MESSAGES && tx->run_bytes >= TX_BATCH_BYTES;
+    return !batch_full && tx->run_messages < max_messages &&
+           tx->run_bytes + m->bytes <= TX_RUN_BYTES_MAX;
+}
+
+static void start_run(struct sluice_tx *tx, struct sluice_writer *w, struct sluice_outbox *box)
+{
+    tx->owner = w;
+    tx->box = box;
+    tx->is_pongs = box == &w->pongs;
+    tx->run_bytes = tx->run_sent = tx->message_sent = 0;
+    tx->run_messages = tx->run_done = 0;
+}
+
+/* The oldest messages of this ring, as many as one batch takes: false if there are none. Lengths
+ * are kept here: what the slots say may change under us. */
+static bool form_run(struct sluice_tx *tx, struct sluice_writer *w, struct sluice_outbox *box)
+{
+    int64_t unread = sluice_outbox_refresh(box);
+    uint32_t max_messages = box == &w->pongs ? TX_PONGS_MAX : TX_RUN_MESSAGES_MAX;
+    start_run(tx, w, box);
+    if (unread > 0)
+        sluice_count_max(tx->ch, SLUICE_COUNTER_outbox_high_water_bytes,
+                         box->byte_tail - box->byte_head);
+    while (unread > 0 && tx->run_messages < sluice_outbox_unread(box) && !tx->closing) {
+        struct sluice_message m;
+        if (sluice_outbox_slot(box, tx->run_messages, tx->run_bytes, &m)) {
+            unread = -EBADMSG;
+            break;
+        }
+        if (tx->run_messages == 0 && skip_head(tx, box, &m))
+            continue;
+        if (!joins(tx, &m, max_messages))
+            break;
+        tx->lengths[tx->run_messages++] = m.bytes;
+        tx->run_bytes += m.bytes;
+        tx->closing = m.type == SLUICE_MESSAGE_WS_CLOSE;
+    }
+    if (unread < 0) {
+        throw_out(tx, w);
+        return false;
+    }
+    if (tx->run_messages == 0)
+        tx->owner = NULL;
+    return tx->owner != NULL;
+}
+
+static bool drained(struct sluice_writer *w)
+{
+    return sluice_outbox_refresh(&w->outbox) <= 0 && sluice_outbox_refresh(&w->pongs) <= 0;
+}
+
+static struct sluice_writer *oldest_leaving(struct sluice_channel *ch)
+{
+    struct sluice_writer *oldest = NULL;
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
+        struct sluice_writer *w = &ch->writers[i];
+        if (w->state == WRITER_LEAVING && (!oldest || w->number < oldest->number))
+            oldest = w;
+    }
+    return oldest;
+}
+
+/* What a client left behind goes out before anything of the one that took its place. */
+static bool leaving_run(struct sluice_tx *tx)
+{
+    for (;;) {
+        struct sluice_writer *w = oldest_leaving(tx->ch);
+        if (!w)
+            return false;
+        if (form_run(tx, w, &w->outbox) || form_run(tx, w, &w->pongs))
+            return true;
+        if (w->state == WRITER_LEAVING)
+            sluice_writer_free(tx->ch, w);
+    }
+}
+
+/* Rule 4 and 7: a batch of the outbox, then PONGs, then the next writer. */
+static bool next_run(struct sluice_tx *tx)
+{
+    if (leaving_run(tx))
+        return true;
+    for (uint32_t steps = 0; steps < 2 * SLUICE_WRITERS_MAX; steps++) {
+        struct sluice_writer *w = &tx->ch->writers[tx->writer];
+        bool pongs = tx->pongs_next;
+        tx->pongs_next = !pongs;
+        if (pongs)
+            tx->writer = (tx->writer + 1) % SLUICE_WRITERS_MAX;
+        if (w->state == WRITER_ATTACHED && form_run(tx, w, pongs ? &w->pongs : &w->outbox))
+            return true;
+    }
+    return false;
+}
+
+/* ---- sending it ---- */
+
+static bool send_rest(struct sluice_tx *tx)
+{
+    uint64_t bytes = tx->run_bytes - tx->run_sent;
+    const struct sluice_outbox *box = tx->box;
+    tx->op.send.addr = box->base + (box->byte_head & (box->byte_count - 1));
+    tx->op.send.bytes = bytes < TX_RUN_BYTES_MAX ? bytes : TX_RUN_BYTES_MAX;
+    tx->op.flags = SLUICE_OP_WAITALL;
+    tx->sending = sluice_conn_begin(tx->conn, &tx->op) == 0; /* no room: the next turn */
+    return tx->sending;
+}
+
+/* Bytes the kernel took: give them back, count the messages that are whole now. */
+static void took(struct sluice_tx *tx, uint64_t bytes)
+{
+    uint32_t done = tx->run_done;
+    tx->run_sent += bytes;
+    tx->message_sent += bytes;
+    while (done < tx->run_messages && tx->message_sent >= tx->lengths[done])
+        tx->message_sent -= tx->lengths[done++];
+    uint32_t whole = done - tx->run_done;
+    tx->run_done = done;
+    sluice_outbox_consume(tx->box, bytes, whole);
+    tx->sent_messages += whole;
+    tx->sent_bytes += bytes;
+    tx->ch->news |= SLUICE_WAIT_OUTBOX;
+    sluice_count(tx->ch, SLUICE_COUNTER_sent_bytes, bytes);
+    sluice_count(tx->ch, SLUICE_COUNTER_sent_messages, whole);
+    if (tx->is_pongs)
+        sluice_count(tx->ch, SLUICE_COUNTER_sent_pongs, whole);
+}
+
+static void finish_run(struct sluice_tx *tx)
+{
+    tx->owner = NULL;
+    if (tx->closing && tx->started) {
+        tx->started = false;
+        tx->events->fin(tx->user);
+    }
+}
+
+static void on_send(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_tx *tx = SLUICE_CONTAINER_OF(op, struct sluice_tx, op);
+    struct sluice_conn *conn = tx->conn;
+    (void)more;
+    tx->sending = false;
+    sluice_count(tx->ch, SLUICE_COUNTER_sends, 1);
+    if (result > 0) {
+        if ((size_t)result < op->send.bytes)
+            sluice_count(tx->ch, SLUICE_COUNTER_short_sends, 1);
+        took(tx, (uint64_t)result);
+        tx->events->sent(tx->user);
+        if (tx->run_sent == tx->run_bytes)
+            finish_run(tx);
+    } else if (result != -ECANCELED) {
+        tx->events->failed(tx->user, result ? -result : EPIPE);
+    }
+    sluice_conn_end(conn);
+}
+
+bool sluice_tx_work(struct sluice_tx *tx)
+{
+    if (!tx->started || tx->sending)
+        return false;
+    if (!tx->owner && !next_run(tx))
+        return false;
+    if (tx->run_bytes == 0) { /* a WS_CLOSE of no bytes */
+        took(tx, 0);
+        finish_run(tx);
+        return true;
+    }
+    return send_rest(tx);
+}
+
+bool sluice_tx_pending(struct sluice_tx *tx)
+{
+    if (!tx->started || tx->sending)
+        return false;
+    if (tx->owner)
+        return true;
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
+        struct sluice_writer *w = &tx->ch->writers[i];
+        if ((w->state == WRITER_ATTACHED || w->state == WRITER_LEAVING) && !drained(w))
+            return true;
+    }
+    return false;
+}
+
+/* Those meant for this connection; what was stale already is not of it. */
+static uint64_t count_left(const struct sluice_tx *tx, struct sluice_outbox *box)
+{
+    struct sluice_message m;
+    uint64_t left = 0, offset = 0;
+    int64_t unread = sluice_outbox_refresh(box);
+    for (int64_t k = 0; k < unread; k++) {
+        bool half_sent = k == 0 && box == tx->box && tx->owner && tx->message_sent > 0;
+        if (half_sent) /* its first bytes were given back already */
+            m = (struct sluice_message){
+                .bytes = (uint32_t)(tx->lengths[tx->run_done] - tx->message_sent)};
+        else if (sluice_outbox_slot(box, (uint64_t)k, offset, &m))
+            break;
+        else
+            left += m.connection == (uint16_t)tx->connection;
+        offset += m.bytes;
+    }
+    return left;
+}
+
+uint64_t sluice_tx_messages_left(struct sluice_tx *tx)
+{
+    uint64_t left = 0;
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
+        struct sluice_writer *w = &tx->ch->writers[i];
+        if (w->state == WRITER_ATTACHED || w->state == WRITER_LEAVING)
+            left += count_left(tx, &w->outbox) + count_left(tx, &w->pongs);
+    }
+    return left;
+}
+
+void sluice_tx_reset(struct sluice_tx *tx)
+{
+    SLUICE_CHECK(!tx->sending);
+    /* What is left of a half-sent message must never leave on another connection. */
+    if (tx->owner && tx->owner->state != WRITER_CORRUPT && tx->message_sent > 0)
+        sluice_outbox_consume(tx->box, tx->lengths[tx->run_done] - tx->message_sent, 1);
+    tx->owner = NULL;
+    tx->started = tx->closing = false;
+    tx->message_sent = 0;
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
+        struct sluice_writer *w = &tx->ch->writers[i];
+        if (w->state == WRITER_LEAVING || w->state == WRITER_CORRUPT)
+            sluice_writer_free(tx->ch, w);
+    }
+}

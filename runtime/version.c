@@ -1,0 +1,18 @@
+/*
+ * What this build is made of, for --version.
+ */
+#include "built.h"
+#include "sluice.h"
+
+#define TEXT_OF(x) #x
+#define TEXT(x)    TEXT_OF(x)
+
+/* BUILT_* come from meson.build: the versions of the libraries found there. */
+const char *sluice_version(void)
+{
+    return "sluice " SLUICE_VERSION "\n"
+           "built with liburing " BUILT_LIBURING ", OpenSSL " BUILT_OPENSSL ", libev " BUILT_LIBEV
+           "\n"
+           "backends: uring; models: single; TLS: none in this version; channel layout " TEXT(
+               SLUICE_LAYOUT_VERSION);
+}

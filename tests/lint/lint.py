@@ -1,0 +1,255 @@
+#!/usr/bin/python3
+"""What the compiler does not check about the sources: layers, public headers, symbols, form.
+
+Each check is one test point and shows every offence as file:line.
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import includes
+from tap import build_dir, fail, main, source_dir, test
+
+ROOT = source_dir()
+BUILD = build_dir()
+SHARED_LIB = os.path.join(BUILD, "libsluice.so")
+
+LINES_MAX = 700
+TOP_LEVEL = {"runtime", "backends", "tls", "rings", "tests", "tools", "meson.build",
+             "meson_options.txt", "README.md", "LICENSE"}
+LIBRARY = ("runtime/", "backends/", "tls/", "rings/", "tools/")
+STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+INTERNAL = ["-std=gnu11", "-D_GNU_SOURCE", *STRICT, "-Wconversion", "-Wshadow",
+            "-Wstrict-prototypes", "-Wswitch-enum", "-Wmissing-prototypes",
+            *(f"-I{ROOT}/{folder}" for folder in ("", "runtime")),
+            *(f"-I{BUILD}/include{folder}" for folder in ("", "/sluice"))]
+
+# Written so that this file does not hold the words itself.
+LEFTOVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")
+MACHINE_PATH = re.compile(r"(?<![\w.$}*-])/(?:work|root|home/\w+|Users/\w+)/")
+
+
+def git_files():
+    """Every file that is or would be part of the repository."""
+    answer = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached",
+                             "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
+                            text=True, check=True)
+    return sorted({name for name in answer.stdout.split("\0")
+                   if name and os.path.isfile(os.path.join(ROOT, name))})
+
+
+FILES = git_files()
+C_FILES = [name for name in FILES if name.endswith((".c", ".h"))]
+LIBRARY_FILES = [name for name in C_FILES if name.startswith(LIBRARY)]
+
+
+def lines_of(name):
+    """A file's lines; none for one that is not text."""
+    try:
+        with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+            return file.read().splitlines()
+    except UnicodeDecodeError:
+        return []
+
+
+def none_of(offences):
+    """Pass when the list is empty, else show it."""
+    if offences:
+        fail("\n".join(offences))
+
+
+def search(pattern, names):
+    """file:line of each line that matches."""
+    return [f"{name}:{number}: {line.strip()}" for name in names
+            for number, line in enumerate(lines_of(name), 1) if pattern.search(line)]
+
+
+def run_compiler(command, text=""):
+    """What the compiler says; empty when it has no objection."""
+    answer = subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT,
+                            check=False)
+    return "" if answer.returncode == 0 else answer.stderr
+
+
+def compile_text(compiler, arguments, text, language):
+    """What the compiler says about a text."""
+    return run_compiler([compiler, *arguments, "-x", language, "-fsyntax-only", "-"], text)
+
+
+def compile_file(compiler, arguments, name):
+    """What the compiler says about a file."""
+    return run_compiler([compiler, *arguments, "-fsyntax-only", name])
+
+
+def all_at_once(function, jobs):
+    """Results of function(*job), two at a time, without the empty ones."""
+    with ThreadPoolExecutor(2) as pool:
+        return [result for result in pool.map(lambda job: function(*job), jobs) if result]
+
+
+def public_headers():
+    """{name in sluice/: source} as meson installs them."""
+    with open(os.path.join(BUILD, "meson-info", "intro-install_plan.json"),
+              encoding="utf-8") as file:
+        plan = json.load(file)
+    return {os.path.basename(row["destination"]): source
+            for source, row in plan.get("headers", {}).items()}
+
+
+@test
+def layers_include_only_what_they_may():
+    """DESIGN section 4."""
+    none_of(includes.offences(ROOT, C_FILES))
+
+
+@test
+def public_headers_compile_alone_as_c11_and_cxx17():
+    """From an installed layout, gcc and clang."""
+    headers = public_headers()
+    if {"sluice.h", "channel.h", "reason.h"} - set(headers):
+        fail(f"meson.build installs only {sorted(headers)}")
+    with tempfile.TemporaryDirectory() as prefix:
+        os.mkdir(os.path.join(prefix, "sluice"))
+        for name, source in headers.items():
+            shutil.copy(source, os.path.join(prefix, "sluice", name))
+        compilers = [("gcc", "c11", "c"), ("clang", "c11", "c"),
+                     ("g++", "c++17", "c++"), ("clang++", "c++17", "c++")]
+        jobs = [(compiler, [f"-std={standard}", *STRICT, f"-I{prefix}"],
+                 f"#include <sluice/{name}>\n", language)
+                for name in headers for compiler, standard, language in compilers]
+        none_of([said.replace(prefix + "/", "") for said in all_at_once(compile_text, jobs)])
+
+
+@test
+def internal_headers_compile_alone():
+    """Each with gcc and clang."""
+    # The declaration is for headers of macros only: a translation unit may not be empty.
+    jobs = [(compiler, INTERNAL, f'#include "{name}"\ntypedef int some;\n', "c") for compiler in ("gcc", "clang")
+            for name in LIBRARY_FILES if name.endswith(".h")]
+    none_of(all_at_once(compile_text, jobs))
+
+
+@test
+def sources_are_warning_free_with_clang():
+    """The build itself is gcc's."""
+    jobs = [("clang", INTERNAL, name) for name in LIBRARY_FILES if name.endswith(".c")]
+    none_of(all_at_once(compile_file, jobs))
+
+
+@test
+def exported_symbols_are_the_public_ones():
+    """libsluice.so against SLUICE_API in the public headers."""
+    answer = subprocess.run(["nm", "-D", "--defined-only", "--format=posix", SHARED_LIB],
+                            capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        fail(answer.stderr)
+    exported = {line.split()[0].split("@")[0] for line in answer.stdout.splitlines()}
+    declared = {}
+    for source in public_headers().values():
+        with open(source, encoding="utf-8") as file:
+            text = file.read()
+        for match in re.finditer(r"^SLUICE_API\b[^;(]*?(\w+)\s*\(", text, re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            declared[match.group(1)] = f"{os.path.relpath(source, ROOT)}:{line}"
+    none_of([f"{name}: exported by {SHARED_LIB} but not SLUICE_API in a public header"
+             for name in sorted(exported - set(declared))] +
+            [f"{where}: {name} is SLUICE_API but libsluice.so does not have it"
+             for name, where in sorted(declared.items()) if name not in exported] +
+            [f"{where}: {name} does not begin with sluice_"
+             for name, where in sorted(declared.items()) if not name.startswith("sluice_")])
+
+
+@test
+def files_are_short():
+    """Look for the second noun in one that is not."""
+    sizes = {name: len(lines_of(name)) for name in FILES if not name.endswith(".md")}
+    none_of([f"{name}:{size}: more than {LINES_MAX} lines" for name, size in sizes.items()
+             if size > LINES_MAX])
+
+
+@test
+def top_level_is_in_order():
+    """A person should see the layers at once."""
+    entries = {name.split("/")[0] for name in FILES}
+    none_of([f"{entry}: does not belong at the top level"
+             for entry in sorted(entries - TOP_LEVEL) if not entry.startswith(".")])
+
+
+@test
+def nothing_is_left_for_later():
+    """An issue is the place for that."""
+    none_of(search(LEFTOVER, FILES))
+
+
+@test
+def no_path_of_one_machine():
+    """Sources work from any folder."""
+    own = re.compile(re.escape(ROOT) + r"\b")
+    none_of(search(MACHINE_PATH, FILES) + (search(own, FILES) if len(ROOT) > 8 else []))
+
+
+@test
+def c_files_open_with_a_comment():
+    """What lives there, and what does not."""
+    none_of([f"{name}:1: does not open with a comment" for name in C_FILES
+             if not (lines_of(name) or [""])[0].startswith("/*")])
+
+
+@test
+def scripts_are_executable():
+    """A #! line and the mode bit go together."""
+    offences = []
+    for name in FILES:
+        path = os.path.join(ROOT, name)
+        with open(path, "rb") as file:
+            script = file.read(2) == b"#!"
+        if script != os.access(path, os.X_OK):
+            offences.append(f"{name}:1: " + ("has #! but is not executable" if script else
+                                             "is executable but has no #!"))
+    none_of(offences)
+
+
+@test
+def c_files_are_formatted():
+    """clang-format -i FILE mends it."""
+    answer = subprocess.run(["clang-format", "--dry-run", "-Werror", *C_FILES], cwd=ROOT,
+                            capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        fail("\n".join(line for line in answer.stderr.splitlines() if "error:" in line))
+
+
+def readme_example():
+    """(first line, text) of the README's embedded example."""
+    lines = lines_of("README.md")
+    mark = "<!-- example: embedded.c -->"
+    if mark not in lines:
+        fail(f"README.md: no line {mark}")
+    begin = lines.index(mark) + 1
+    while begin < len(lines) and not lines[begin].strip():
+        begin += 1
+    if begin == len(lines) or lines[begin] != "```c" or "```" not in lines[begin:]:
+        fail(f"README.md:{begin}: no fenced block of c follows {mark}")
+    end = lines.index("```", begin)
+    return begin + 2, "\n".join(lines[begin + 1:end]) + "\n"
+
+
+@test
+def readme_example_compiles_and_links():
+    """With nothing but the public headers and the shared library."""
+    if "README.md" not in FILES:
+        fail("README.md is missing")
+    line, text = readme_example()
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [([compiler, "-std=gnu11", *STRICT, "-x", "c", "-", f"-I{BUILD}/include", "-o",
+                  os.path.join(folder, compiler), f"-L{BUILD}", "-lsluice"],
+                 f'#line {line} "README.md"\n{text}') for compiler in ("gcc", "clang")]
+        none_of(all_at_once(run_compiler, jobs))
+
+
+main()

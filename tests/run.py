@@ -1,0 +1,395 @@
+#!/usr/bin/python3
+"""The one runner: Criterion suites, TAP programs and plain executables of one or more builds.
+
+    tests/run.py build/debug build/release      all tests of both
+    tests/run.py build/debug --only test_base   one of them
+
+It does not build. Every test gets directories of its own for XDG_RUNTIME_DIR and TMPDIR, and fails
+as well when a sanitizer reports (in any process of it) or when it leaves a process behind. The last
+line is `N passed, N failed, N skipped`, in test points.
+"""
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
+import processes  # noqa: E402
+import tap_reader  # noqa: E402
+from tap_reader import FAILED, PASSED, SKIPPED, Point  # noqa: E402
+
+WORKERS = 2
+SUITE_ORDER = ["lint", "unit", "conformance", "sim", "threads", "integration"]
+SERIAL_SUITES = {"serial", "bench"}
+LONG_SUITES = {"long"}  # only with --long
+LONG_TIMEOUT_FACTOR = 10
+SKIP_EXIT_CODE = 77
+SHOWN_LINES = 60
+
+# A Criterion test is ended by its own report of success: what a sanitizer says later, when the
+# worker exits (leaks), changes neither the point nor the exit code. So reports go to files, which
+# we look for; a report in the middle of a test aborts it.
+SANITIZERS = {
+    "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+REPORT_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer",
+                ": runtime error: ")
+
+
+@dataclass
+class Test:
+    """One test executable of one build directory."""
+
+    build: str
+    name: str
+    cmd: list
+    env: dict
+    workdir: str
+    timeout_s: float
+    suites: set
+    parallel: bool
+    protocol: str
+
+    def rank(self):
+        """Fast suites first, then in the order of the build."""
+        return min((SUITE_ORDER.index(s) for s in self.suites if s in SUITE_ORDER),
+                   default=len(SUITE_ORDER))
+
+    def log(self, kind):
+        """Path of one of its logs."""
+        return os.path.join(self.build, "test-logs", f"{self.name}.{kind}")
+
+    def alone(self, options):
+        """How to run just this one again."""
+        long = " --long" if options.long else ""
+        return f"{shown(sys.argv[0])} {shown(self.build)} --only {self.name}{long}"
+
+
+@dataclass
+class Outcome:
+    """What came of one test."""
+
+    test: Test
+    points: list
+    seconds: float = 0.0
+    output: str = ""
+
+    def count(self, status):
+        """Points with this status."""
+        return sum(p.status == status for p in self.points)
+
+    def of(self, status):
+        """Points with this status."""
+        return [p for p in self.points if p.status == status]
+
+
+@dataclass
+class Ended:
+    """How a test's process ended."""
+
+    code: int
+    timed_out: bool = False
+    left: list = field(default_factory=list)
+
+
+def shown(path):
+    """A path as one would type it here."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+def read_text(path):
+    """A file's text, empty if it is not there."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def tests_of(build):
+    """All tests of a build directory, as meson knows them."""
+    answer = subprocess.run(["meson", "introspect", "--tests", build], capture_output=True,
+                            text=True, check=False)
+    if answer.returncode != 0:
+        sys.exit(f"run.py: {build} is no build directory: run tools/check, or meson setup {build}")
+    return [Test(build=os.path.abspath(build), name=row["name"], cmd=row["cmd"], env=row["env"],
+                 workdir=row["workdir"] or os.path.abspath(build), timeout_s=row["timeout"],
+                 suites={s.split(":")[-1] for s in row["suite"]}, parallel=row["is_parallel"],
+                 protocol=row["protocol"])
+            for row in json.loads(answer.stdout)]
+
+
+def chosen(test, options):
+    """Whether the command line wants this test."""
+    if options.only and test.name not in options.only:
+        return False
+    if options.suite and not test.suites & set(options.suite):
+        return False
+    if test.suites & LONG_SUITES and not options.long:
+        return False
+    return not test.suites & set(options.exclude)
+
+
+def environment(test, options, private):
+    """The test's environment: the caller's without its SLUICE_* settings, and our own."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
+    env.update({"LC_ALL": "C.UTF-8", "XDG_RUNTIME_DIR": private, "TMPDIR": private,
+                "PYTHONDONTWRITEBYTECODE": "1", processes.MARK: private})
+    if options.long:
+        env["SLUICE_LONG"] = "1"
+    for name, value in SANITIZERS.items():
+        env[name] = f"{value}:log_path={test.log('sanitizer')}"
+    env.update(test.env)
+    return env
+
+
+def command(test):
+    """The command line; Criterion writes its TAP to a file, one test at a time."""
+    if "criterion" in test.suites:
+        return test.cmd + [f"--tap={test.log('tap')}", "-j1"]
+    return test.cmd
+
+
+def remove_logs(test):
+    """Take away what an earlier run wrote."""
+    folder = os.path.dirname(test.log("x"))
+    os.makedirs(folder, exist_ok=True)
+    kinds = ("out.", "err.", "tap.", "sanitizer.")
+    for entry in os.listdir(folder):
+        if any((entry + ".").startswith(f"{test.name}.{kind}") for kind in kinds):
+            os.unlink(os.path.join(folder, entry))
+
+
+def start_and_wait(test, options, private, running):
+    """Run the process to its end or its time limit; nothing of it is left alive."""
+    with open(test.log("out"), "wb") as out, open(test.log("err"), "wb") as err:
+        child = subprocess.Popen(command(test), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                 cwd=test.workdir, env=environment(test, options, private),
+                                 start_new_session=True)
+    running[child.pid] = private
+    try:
+        return Ended(child.wait(timeout=test.timeout_s),
+                     left=processes.end_leftovers(child.pid, private, grace_s=1.0))
+    except subprocess.TimeoutExpired:
+        processes.end_leftovers(child.pid, private, grace_s=0.0)
+        return Ended(child.wait(), timed_out=True)
+    finally:
+        running.pop(child.pid, None)
+
+
+def sanitizer_reports(test):
+    """What sanitizers wrote, to files or on stderr."""
+    folder, stem = os.path.split(test.log("sanitizer"))
+    reports = [read_text(os.path.join(folder, entry)) for entry in sorted(os.listdir(folder))
+               if entry.startswith(stem)]
+    stderr = read_text(test.log("err"))
+    if any(mark in stderr for mark in REPORT_MARKS):
+        reports.append(stderr)
+    return reports
+
+
+def speaks_tap(test):
+    """Whether the test must report, or does report, its points."""
+    return ("criterion" in test.suites or test.protocol == "tap" or
+            tap_reader.looks_like_tap(read_text(test.log("out"))))
+
+
+def points_of_plain(test, ended):
+    """Points of an executable that speaks no TAP: its exit code is all it says."""
+    if ended.code == SKIP_EXIT_CODE:
+        lines = (read_text(test.log("out")) + read_text(test.log("err"))).split("\n")
+        return [tap_reader.skipped(test.name, ([""] + [x for x in lines if x.strip()])[-1])]
+    if ended.code != 0 or ended.timed_out:
+        return []  # verdict() says what happened
+    return [Point(test.name, PASSED)]
+
+
+def points_of(test, ended):
+    """The points that a test reports itself."""
+    if not speaks_tap(test):
+        return points_of_plain(test, ended)
+    return tap_reader.read(read_text(test.log("tap" if "criterion" in test.suites else "out")))
+
+
+def verdict(test, ended, points):
+    """Failures that the test does not report itself."""
+    problems = []
+    reports = sanitizer_reports(test)
+    unexplained = not reports and not any(p.status == FAILED for p in points)
+    if not speaks_tap(test) and ended.code == SKIP_EXIT_CODE:
+        unexplained = False
+    if ended.timed_out:
+        problems.append(Point("time limit", FAILED, f"still running after {test.timeout_s:g} s"))
+    elif ended.code < 0:
+        problems.append(Point("end", FAILED, f"killed by {signal.Signals(-ended.code).name}"))
+    elif ended.code != 0 and unexplained:
+        problems.append(Point("end", FAILED, f"exit code {ended.code}"))
+    elif ended.code == 0 and not points:
+        problems.append(Point("end", FAILED, "no test points"))
+    if reports:
+        problems.append(Point("sanitizer", FAILED, "a sanitizer reported, see below"))
+    if ended.left:
+        problems.append(Point("end", FAILED, "left running: " + ", ".join(ended.left)))
+    return problems
+
+
+def run_one(test, options, scratch, running):
+    """Run one test and gather what came of it."""
+    remove_logs(test)
+    private = tempfile.mkdtemp(dir=scratch)  # short: Unix socket paths end at 108 bytes
+    began = time.monotonic()
+    try:
+        ended = start_and_wait(test, options, private, running)
+    except OSError as error:
+        return Outcome(test, [Point("start", FAILED, str(error))])
+    points = points_of(test, ended)
+    points += verdict(test, ended, points)
+    shutil.rmtree(private, ignore_errors=True)
+    return Outcome(test, points, time.monotonic() - began, output_of(test, points))
+
+
+def output_of(test, points):
+    """What the test wrote, without what its failed points tell already."""
+    told = {line for point in points for line in point.detail.split("\n")}
+    texts = [read_text(test.log("out")), read_text(test.log("err"))]
+    texts += [text for text in sanitizer_reports(test) if text not in texts]
+    return "\n".join(line for text in texts for line in text.splitlines() if line not in told)
+
+
+class Report:
+    """What people see."""
+
+    def __init__(self, total, options):
+        self.total = total
+        self.options = options
+        self.outcomes = []
+        self.lock = threading.Lock()
+
+    def add(self, outcome):
+        """One progress line, and at once what went wrong."""
+        with self.lock:
+            self.outcomes.append(outcome)
+            self.show_progress(outcome)
+            if outcome.count(FAILED):
+                self.show_failure(outcome)
+            sys.stdout.flush()
+
+    def show_progress(self, outcome):
+        """`[ 3/17] debug   test_base   12 passed   0.4 s`."""
+        test = outcome.test
+        counts = ", ".join(f"{outcome.count(s)} {s.upper() if s == FAILED else s}"
+                           for s in (PASSED, FAILED, SKIPPED) if outcome.count(s))
+        width = len(str(self.total))
+        print(f"[{len(self.outcomes):{width}}/{self.total}] {os.path.basename(test.build):8} "
+              f"{test.name:28} {counts:32} {outcome.seconds:7.1f} s")
+
+    def show_failure(self, outcome):
+        """Each failed point, the end of the output, and how to run it alone."""
+        test = outcome.test
+        for point in outcome.of(FAILED):
+            detail = point.detail.replace("\n", "\n      ")
+            colon = ": " if detail and not detail.startswith("\n") else ""
+            print(f"    FAILED {test.name}: {point.name}{colon}{detail}")
+        lines = outcome.output.rstrip().splitlines()
+        if len(lines) > SHOWN_LINES:
+            print(f"    | ... {len(lines) - SHOWN_LINES} lines more in {shown(test.log('*'))}")
+        for line in lines[-SHOWN_LINES:]:
+            print(f"    | {line}")
+        print(f"    alone: {test.alone(self.options)}")
+        if "criterion" in test.suites:
+            print(f"    one of its tests: {shown(test.cmd[0])} --filter SUITE/NAME")
+
+    def close(self, began):
+        """Skips with reasons, names of failures, total time, and the closing line."""
+        for outcome in self.outcomes:
+            for point in outcome.of(SKIPPED):
+                print(f"skipped: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
+                      f"{point.name}: {point.detail}")
+        for outcome in self.outcomes:
+            for point in outcome.of(FAILED):
+                print(f"failed: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
+                      f"{point.name}")
+        minutes, seconds = divmod(round(time.time() - began), 60)
+        print(f"total time: {minutes} min {seconds:02} s")
+        passed, failed, skipped = (sum(o.count(s) for o in self.outcomes)
+                                   for s in (PASSED, FAILED, SKIPPED))
+        print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+        return failed == 0 and passed + skipped > 0
+
+
+def run_all(tests, options, report):
+    """Two at a time, those that must be alone at the end."""
+    scratch = tempfile.mkdtemp(prefix="sluice-")
+    running = {}
+
+    def run(test):
+        report.add(run_one(test, options, scratch, running))
+
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        list(pool.map(run, [t for t in tests if t.parallel]))
+        for test in (t for t in tests if not t.parallel):
+            run(test)
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for pid, private in list(running.items()):
+            processes.end_leftovers(pid, private, grace_s=0.0)
+        sys.exit(130)
+    finally:
+        pool.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def parse_arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("builds", nargs="+", metavar="BUILD", help="a build directory")
+    parser.add_argument("--suite", action="append", default=[], help="only this suite (repeatable)")
+    parser.add_argument("--exclude", action="append", default=[], help="not this suite (repeatable)")
+    parser.add_argument("--only", action="append", default=[], metavar="TEST",
+                        help="only the test of this name (repeatable)")
+    parser.add_argument("--long", action="store_true", help="longer campaigns (SLUICE_LONG=1)")
+    parser.add_argument("--list", action="store_true", help="show the tests, run nothing")
+    parser.add_argument("--started", type=float, metavar="EPOCH_S", default=time.time(),
+                        help="count the total time from this moment")
+    return parser.parse_args()
+
+
+def main():
+    """Find, choose, run, report."""
+    options = parse_arguments()
+    tests = [t for build in options.builds for t in tests_of(build) if chosen(t, options)]
+    tests.sort(key=Test.rank)
+    for test in tests:
+        test.parallel = test.parallel and not test.suites & SERIAL_SUITES
+        test.timeout_s *= LONG_TIMEOUT_FACTOR if options.long else 1
+    if options.list:
+        for test in tests:
+            print(f"{shown(test.build):20} {test.name:28} {' '.join(sorted(test.suites))}")
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Tests that abort on purpose would litter the place.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    report = Report(len(tests), options)
+    run_all(tests, options, report)
+    if not tests:
+        print("run.py: no test matches")
+    return 0 if report.close(options.started) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

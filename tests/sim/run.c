@@ -1,0 +1,33 @@
+/*
+ * The simulation: `sim_world` runs many seeds, `sim_world SEED` one alone. The rules are in
+ * rules.c, what happens in world.c.
+ */
+#include "world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SEEDS       1000u
+#define SEEDS_LONG  10000u
+#define BLOCK_SEEDS 100u
+
+int main(int argc, char **argv)
+{
+    bool alone = argc > 1;
+    uint64_t first = alone ? strtoull(argv[1], NULL, 0) : 1;
+    uint64_t seeds = alone ? 1 : getenv("SLUICE_LONG") ? SEEDS_LONG : SEEDS;
+    alarm(alone ? 60 : 600); /* a world that hangs is a failure */
+    uint64_t blocks = (seeds + BLOCK_SEEDS - 1) / BLOCK_SEEDS;
+    printf("1..%llu\n", (unsigned long long)blocks);
+    for (uint64_t b = 0; b < blocks; b++) {
+        uint64_t from = first + b * BLOCK_SEEDS;
+        uint64_t to = alone ? first : from + BLOCK_SEEDS - 1;
+        for (uint64_t seed = from; seed <= to; seed++)
+            world_run(seed, alone);
+        printf("ok %llu - seeds %llu to %llu keep the eight rules\n", (unsigned long long)b + 1,
+               (unsigned long long)from, (unsigned long long)to);
+        fflush(stdout);
+    }
+    return 0;
+}
