@@ -172,8 +172,8 @@ struct sluice_state {
     uint64_t counters[SLUICE_COUNTERS];
     char name[SLUICE_NAME_MAX + 8];
     char peer[128];   /* URL and address */
-    char backend[64]; /* what runs, and why, each one line of text */
-    char backend_reason[128];
+    char backend[32]; /* what runs, and why, each one line of text */
+    char backend_reason[160];
     char model[32];
     char model_reason[128];
     char tls[64];

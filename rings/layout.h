@@ -67,8 +67,8 @@ struct ring_heads {
 /* The texts and close records: a private copy in the engine, published whole under a version. */
 struct state_text {
     char peer[128];
-    char backend[64];
-    char backend_reason[128];
+    char backend[32];
+    char backend_reason[160];
     char model[32];
     char model_reason[128];
     char tls[64];

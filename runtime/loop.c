@@ -130,8 +130,9 @@ int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config
                     : strerror(-err));
         return err;
     }
-    snprintf((*out)->backend_reason, sizeof((*out)->backend_reason), "%s",
-             choose ? "io_uring is usable here" : "asked for");
+    struct sluice_loop *loop = *out;
+    snprintf(loop->backend_reason, sizeof(loop->backend_reason), "%s; %s",
+             choose ? "io_uring is usable here" : "asked for", loop->be->detail);
     return 0;
 }
 
@@ -269,7 +270,7 @@ void sluice_loop_stop(struct sluice_loop *loop)
 
 const char *sluice_loop_backend(const struct sluice_loop *loop)
 {
-    return loop->be->detail[0] ? loop->be->detail : loop->be->ops->name;
+    return loop->be->ops->name;
 }
 
 const char *sluice_loop_backend_reason(const struct sluice_loop *loop)

@@ -52,7 +52,7 @@ struct sluice_loop {
     _Atomic(struct sluice_post *) posts;
 
     struct sluice_loop_stats stats;
-    char backend_reason[128];
+    char backend_reason[160];
     struct sluice_completion completions[LOOP_COMPLETIONS_MAX];
 };
 

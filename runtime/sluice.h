@@ -61,7 +61,7 @@ SLUICE_API int sluice_loop_turn(struct sluice_loop *loop);
 /** Make sluice_loop_run() return after its turn. Any thread, any signal handler. */
 SLUICE_API void sluice_loop_stop(struct sluice_loop *loop);
 
-/** "uring", and which of its features are in use. Borrowed, lives as long as the loop. */
+/** "uring"; and why that one, with what it makes use of. Borrowed, live as long as the loop. */
 SLUICE_API const char *sluice_loop_backend(const struct sluice_loop *loop);
 SLUICE_API const char *sluice_loop_backend_reason(const struct sluice_loop *loop);
 

@@ -7,7 +7,6 @@
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
 
-/* BUILT_* come from meson.build: the versions of the libraries found there. */
 const char *sluice_version(void)
 {
     return "sluice " SLUICE_VERSION "\n"

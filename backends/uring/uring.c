@@ -52,7 +52,7 @@ static int init_files(struct uring *u, uint32_t files_max)
 static void describe(struct uring *u)
 {
     unsigned f = u->caps.setup_flags;
-    snprintf(u->base.detail, sizeof(u->base.detail), "uring (%s%s%s%s)",
+    snprintf(u->base.detail, sizeof(u->base.detail), "%s%s%s%s",
              f & IORING_SETUP_DEFER_TASKRUN  ? "deferred task work"
              : f & IORING_SETUP_COOP_TASKRUN ? "cooperative task work"
                                              : "plain set-up",

@@ -1,0 +1,226 @@
+/*
+ * An engine from options: loop, channel and transport, with core, priority and locked memory as
+ * asked for. Runs on the thread that opens it. Signals and what is printed are the command's.
+ */
+#include "engine.h"
+
+#include "fail.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <linux/capability.h>
+#include <unistd.h>
+
+/* ---- what this version lacks, and what the library would pass over ---- */
+
+static int check_resolve(const struct option_list *list)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        const char *host_end = strchr(list->items[i], ':');
+        const char *port_end = host_end ? strchr(host_end + 1, ':') : NULL;
+        size_t digits = host_end ? strspn(host_end + 1, "0123456789") : 0;
+        if (!port_end || host_end == list->items[i] || digits == 0 ||
+            host_end + 1 + digits != port_end || port_end[1] == 0)
+            return fail_remedy(SLUICE_REASON_USAGE, "write HOST:PORT:ADDRESS", "--resolve '%s'",
+                               list->items[i]);
+    }
+    return 0;
+}
+
+static int check_options(const struct options *o)
+{
+    if (strcmp(o->backend, "ev") == 0)
+        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has uring and auto",
+                           "--backend %s", o->backend);
+    if (strcmp(o->model, "auto") != 0 && strcmp(o->model, "single") != 0)
+        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has single and auto",
+                           "--model %s", o->model);
+    return check_resolve(&o->resolve);
+}
+
+/* ---- where it runs ---- */
+
+static int pin(int64_t core)
+{
+    cpu_set_t set;
+    if (core < 0)
+        return 0;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)core, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) == 0)
+        return 0;
+    if (errno == EINVAL)
+        return fail_remedy(SLUICE_REASON_USAGE,
+                           "choose a core that this process may use (taskset -pc $$)",
+                           "--core %" PRId64 ": no such core", core);
+    return fail_errno(-errno, "--core %" PRId64, core);
+}
+
+static int set_fifo(int64_t priority)
+{
+    struct sched_param param = {.sched_priority = (int)priority};
+    if (priority < 0 || sched_setscheduler(0, SCHED_FIFO, &param) == 0)
+        return 0;
+    return fail_remedy(SLUICE_REASON_DENIED,
+                       "raise RLIMIT_RTPRIO (ulimit -r) or grant CAP_SYS_NICE",
+                       "--fifo %" PRId64 " (%s)", priority, strerror(errno));
+}
+
+/* What is mapped later (clients' rings, threads' stacks) is locked too where no limit could make
+ * that mapping fail. */
+static int lock_flags(const struct rlimit *limit)
+{
+    bool unlimited = limit->rlim_cur == RLIM_INFINITY ||
+                     (geteuid() == 0 && prctl(PR_CAPBSET_READ, CAP_IPC_LOCK, 0, 0, 0) == 1);
+    return unlimited ? MCL_CURRENT | MCL_FUTURE : MCL_CURRENT;
+}
+
+static int lock_memory(bool wanted)
+{
+    struct rlimit limit = {0};
+    if (!wanted || getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return 0;
+    if (mlockall(lock_flags(&limit)) == 0)
+        return 0;
+    return fail_remedy(SLUICE_REASON_LIMIT,
+                       "raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=) or grant CAP_IPC_LOCK",
+                       "--mlock with RLIMIT_MEMLOCK %llu KiB (%s)",
+                       (unsigned long long)limit.rlim_cur / 1024, strerror(errno));
+}
+
+/* ---- loop, channel, transport ---- */
+
+static int create_loop(struct engine *e, const struct options *o)
+{
+    char why[200];
+    const struct sluice_loop_config cfg = {
+        .backend = o->backend, .idle = options_idle(o), .spin_us = (uint32_t)o->spin_us};
+    int error = sluice_loop_create(&e->loop, &cfg, why, sizeof(why));
+    if (error == 0)
+        return 0;
+    const char *what = why[0] ? why : strerror(-error);
+    if (error == -ENOSYS || error == -EPERM)
+        return fail(SLUICE_REASON_NO_BACKEND, "%s", what);
+    return fail(fail_reason_of_errno(error), "event loop: %s", what);
+}
+
+static int fail_channel(int error, const char *name)
+{
+    char directory[256] = "?";
+    sluice_channel_directory(directory, sizeof(directory));
+    switch (-error) {
+    case EADDRINUSE:
+        return fail(SLUICE_REASON_NAME_TAKEN, "name %s (engine with pid %d)", name,
+                    sluice_channel_owner(name));
+    case EINVAL:
+        return fail_remedy(SLUICE_REASON_USAGE,
+                           "a name has up to 48 of A-Z a-z 0-9 . _ -, sizes have their ranges in "
+                           "sluice run --help",
+                           "channel %s", name);
+    case ENOENT:
+        return fail_remedy(SLUICE_REASON_DENIED,
+                           "set XDG_RUNTIME_DIR to a directory of yours, or create /run/sluice",
+                           "channel %s: no rendezvous directory", name);
+    case EACCES:
+    case EPERM:
+        return fail_remedy(SLUICE_REASON_DENIED,
+                           "it must belong to this user: set XDG_RUNTIME_DIR to one that does",
+                           "channel %s: directory %s (%s)", name, directory, strerror(-error));
+    case ENOMEM:
+        return fail_remedy(SLUICE_REASON_LIMIT,
+                           "make --inbox and --outbox smaller, or free some memory",
+                           "channel %s (%s)", name, strerror(-error));
+    default:
+        return fail_errno(error, "channel %s", name);
+    }
+}
+
+static int create_channel(struct engine *e, const struct options *o, const char *name)
+{
+    const struct sluice_channel_config cfg = {.name = name,
+                                              .inbox_bytes = (uint64_t)o->inbox_bytes,
+                                              .outbox_bytes = (uint64_t)o->outbox_bytes,
+                                              .metadata_entries = (uint32_t)o->metadata_entries,
+                                              .pongs_slots = (uint32_t)o->pongs_slots};
+    int error = sluice_channel_create(&e->channel, &cfg);
+    return error ? fail_channel(error, name ? name : "(private)") : 0;
+}
+
+static int create_transport(struct engine *e, const struct options *o,
+                            const struct sluice_transport_events *events, void *user)
+{
+    const struct sluice_transport_config cfg = {
+        .resolve = o->resolve.items,
+        .resolve_count = o->resolve.count,
+        .connect_timeout_ns = (uint64_t)o->connect_timeout_ns,
+        .rcvbuf_bytes = (uint32_t)o->rcvbuf_bytes,
+        .sndbuf_bytes = (uint32_t)o->sndbuf_bytes,
+    };
+    int error = sluice_transport_create(&e->transport, e->loop, e->channel, &cfg, events, user);
+    return error ? fail_errno(error, "transport") : 0;
+}
+
+static int connect_transport(struct engine *e, const char *url)
+{
+    int error = sluice_transport_connect(e->transport, url);
+    if (error == 0)
+        return 0;
+    if (error == -EINVAL)
+        return fail_remedy(SLUICE_REASON_USAGE, "write tcp://host:port", "'%s' is not a URL", url);
+    if (error == -EPROTONOSUPPORT)
+        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has tcp://host:port only",
+                           "%.*s", (int)strcspn(url, " \t"), url);
+    return fail_errno(error, "connecting to %s", url);
+}
+
+/* Memory is first touched on the core that will use it. Connecting may start a thread that looks up
+ * the name, and it inherits core and priority: under a busy engine it would never run. */
+static int place_and_connect(struct engine *e, const struct options *o, const char *url,
+                             const cpu_set_t *before)
+{
+    sched_setaffinity(0, sizeof(*before), before);
+    int failed = connect_transport(e, url);
+    if (!failed)
+        failed = pin(o->core);
+    if (!failed)
+        failed = lock_memory(o->mlock);
+    if (!failed)
+        failed = set_fifo(o->fifo);
+    return failed;
+}
+
+int engine_open(struct engine *e, const struct options *o, const char *name, const char *url,
+                const struct sluice_transport_events *events, void *user)
+{
+    cpu_set_t before;
+    memset(e, 0, sizeof(*e));
+    sched_getaffinity(0, sizeof(before), &before);
+    int failed = check_options(o);
+    if (!failed)
+        failed = pin(o->core);
+    if (!failed)
+        failed = create_loop(e, o);
+    if (!failed)
+        failed = create_channel(e, o, name);
+    if (!failed)
+        failed = create_transport(e, o, events, user);
+    if (!failed)
+        failed = place_and_connect(e, o, url, &before);
+    if (failed)
+        engine_close(e);
+    return failed;
+}
+
+void engine_close(struct engine *e)
+{
+    sluice_transport_destroy(e->transport);
+    sluice_channel_destroy(e->channel);
+    sluice_loop_destroy(e->loop);
+    memset(e, 0, sizeof(*e));
+}

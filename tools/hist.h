@@ -1,0 +1,28 @@
+/*
+ * A log-linear histogram of durations: 1 ns to 60 s at three significant digits, as HdrHistogram
+ * lays it out. Recording is two shifts and an increment; the largest value is kept exactly.
+ */
+#ifndef SLUICE_TOOLS_HIST_H
+#define SLUICE_TOOLS_HIST_H
+
+#include <stdint.h>
+
+#define HIST_SUB_BITS    11u /* 2048 steps to each power of two: 3 significant digits */
+#define HIST_SUB_BUCKETS (1u << HIST_SUB_BITS)
+#define HIST_HALF        (HIST_SUB_BUCKETS / 2)
+#define HIST_MAX_NS      60000000000ull
+#define HIST_BUCKETS     26u /* powers of two above the first, up to 2^36 ns > 60 s */
+#define HIST_COUNTS      (HIST_SUB_BUCKETS + HIST_BUCKETS * HIST_HALF)
+
+struct hist {
+    uint64_t count, max;
+    uint32_t counts[HIST_COUNTS];
+};
+
+/** Values above HIST_MAX_NS count as HIST_MAX_NS, but max keeps them as they are. */
+void hist_record(struct hist *h, uint64_t ns);
+
+/** The value that percent of all are not above; 0 when empty. 100: the largest, exactly. */
+uint64_t hist_percentile(const struct hist *h, double percent);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * The option table. Flags, config files, environment, --help and the README's table of defaults
+ * come from these rows; a new option is a new row and a field in struct options. No parsing here.
+ */
+#include "option_table.h"
+
+#include <string.h>
+
+#define AT(field) offsetof(struct options, field)
+#define KI        (1ll << 10)
+#define MI        (1ll << 20)
+#define GI        (1ll << 30)
+#define MS        1000000ll
+#define SECOND    1000000000ll
+
+/* clang-format off: a table is read in columns */
+const struct option_row option_rows[] = {
+    /* ---- the channel */
+    {"name", OPTION_TEXT, FOR_CONN, AT(name), "NAME", NULL, 0, 0,
+     "name others attach to; none: \"sluice\" with run, private with cat and ws"},
+    {"inbox", OPTION_SIZE, FOR_CONN, AT(inbox_bytes), "SIZE", "1M", 64 * KI, GI,
+     "bytes of MSG_INBOX"},
+    {"outbox", OPTION_SIZE, FOR_CONN, AT(outbox_bytes), "SIZE", "1M", 64 * KI, GI,
+     "bytes of each client's MSG_OUTBOX; the longest message is half of it"},
+    {"metadata", OPTION_NUMBER, FOR_CONN, AT(metadata_entries), "N", "4096", 64, MI,
+     "entries of MSG_METADATA"},
+    {"pongs", OPTION_NUMBER, FOR_CONN, AT(pongs_slots), "N", "64", 16, 64 * KI, "entries of PONGS"},
+    /* ---- the connection */
+    {"resolve", OPTION_LIST, FOR_CONN, AT(resolve), "H:P:A", NULL, 0, 0,
+     "host H, port P has address A, no look-up"},
+    {"connect-timeout", OPTION_SECONDS, FOR_CONN, AT(connect_timeout_ns), "S", "10", MS,
+     86400 * SECOND, "seconds for name look-up and all addresses together, or to wait for NAME"},
+    {"once", OPTION_FLAG, FOR_CONN, AT(once), NULL, "false", 0, 0,
+     "one connection, then end (this version never reconnects: always so)"},
+    {"rcvbuf", OPTION_SIZE, FOR_CONN, AT(rcvbuf_bytes), "SIZE", "0", 0, GI,
+     "bytes of SO_RCVBUF; 0: the system's"},
+    {"sndbuf", OPTION_SIZE, FOR_CONN, AT(sndbuf_bytes), "SIZE", "0", 0, GI,
+     "bytes of SO_SNDBUF; 0: the system's"},
+    /* ---- how it runs */
+    {"backend", OPTION_CHOICE, FOR_CONN, AT(backend), "auto|uring|ev", "auto", 0, 0,
+     "what runs the operations (ev: not in this version)"},
+    {"model", OPTION_CHOICE, FOR_CONN, AT(model), "auto|single|two-thread|three-thread", "auto", 0,
+     0, "which thread runs which path (only single in this version)"},
+    {"idle", OPTION_CHOICE, FOR_CONN, AT(idle), "busy|spin|sleep", "sleep", 0, 0,
+     "when nothing is to do: never sleep, spin for --spin-us first, or sleep"},
+    {"busy", OPTION_ALIAS, FOR_CONN, AT(idle), NULL, "busy", 0, 0, "same as --idle busy"},
+    {"spin-us", OPTION_NUMBER, FOR_CONN, AT(spin_us), "US", "50", 1, 1000000,
+     "microseconds to spin with --idle spin"},
+    {"core", OPTION_NUMBER, FOR_CONN, AT(core), "C", NULL, 0, 1023, "pin the engine to this core"},
+    {"mlock", OPTION_FLAG, FOR_CONN, AT(mlock), NULL, "false", 0, 0,
+     "lock the process's memory (needs RLIMIT_MEMLOCK or CAP_IPC_LOCK)"},
+    {"fifo", OPTION_NUMBER, FOR_CONN, AT(fifo), "PRIO", NULL, 1, 99,
+     "run the engine as SCHED_FIFO (needs RLIMIT_RTPRIO or CAP_SYS_NICE)"},
+    /* ---- WebSocket */
+    {"path", OPTION_TEXT, FOR_WS, AT(path), "PATH", NULL, 0, 0,
+     "path of the request; none: that of the URL, or /"},
+    {"header", OPTION_LIST, FOR_WS, AT(headers), "H: V", NULL, 0, 0, "header of the request"},
+    {"send", OPTION_LIST, FOR_WS, AT(sends), "TEXT", NULL, 0, 0, "text message to send when open"},
+    {"count", OPTION_NUMBER, FOR_WS, AT(count), "N", "0", 0, INT64_MAX,
+     "end after N received messages; 0: no limit"},
+    {"report", OPTION_TEXT, FOR_WS, AT(report), "FILE", NULL, 0, 0,
+     "write counts and latencies there at the end, as one JSON object"},
+    /* ---- all */
+    {"json", OPTION_FLAG, FOR_STAT | FOR_PROBE, AT(json), NULL, "false", 0, 0,
+     "one JSON object, units in the names"},
+    {"log-level", OPTION_CHOICE, FOR_ALL, AT(log_level), "error|warn|info|debug", "info", 0, 0,
+     "least important lines to print on stderr"},
+    {"config", OPTION_TEXT, FOR_ALL, AT(config), "FILE", NULL, 0, 0,
+     "read \"key = value\" lines, keys as the flags here, # starts a comment"},
+    {"help", OPTION_HELP, FOR_ALL, AT(help), NULL, "false", 0, 0, "this text"},
+};
+/* clang-format on */
+
+const size_t option_row_count = sizeof(option_rows) / sizeof(option_rows[0]);
+
+const struct option_row *option_find(const char *key, size_t key_length)
+{
+    for (size_t i = 0; i < option_row_count; i++)
+        if (strlen(option_rows[i].key) == key_length &&
+            memcmp(option_rows[i].key, key, key_length) == 0)
+            return &option_rows[i];
+    return NULL;
+}
+
+bool option_is_switch(const struct option_row *row)
+{
+    return row->metavar == NULL;
+}

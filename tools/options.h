@@ -1,0 +1,80 @@
+/*
+ * The options of all commands: one table (options.c) gives each its key, its default, its range and
+ * its help. Defaults < config file < environment (SLUICE_KEY) < flags. Values only; no behaviour.
+ */
+#ifndef SLUICE_TOOLS_OPTIONS_H
+#define SLUICE_TOOLS_OPTIONS_H
+
+#include <sluice/sluice.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define OPTION_LIST_MAX 64u /* entries of a repeatable option */
+
+/* Which commands an option is for. */
+#define FOR_RUN   0x01u
+#define FOR_CAT   0x02u
+#define FOR_WS    0x04u
+#define FOR_STAT  0x08u
+#define FOR_PROBE 0x10u
+#define FOR_CONN  (FOR_RUN | FOR_CAT | FOR_WS)
+#define FOR_ALL   (FOR_CONN | FOR_STAT | FOR_PROBE)
+
+struct option_list {
+    const char *items[OPTION_LIST_MAX];
+    uint32_t count;
+    uint32_t layer; /* that set it: a later one replaces it */
+};
+
+/** The values. Texts live until the process ends. Unset: NULL for texts, -1 for core and fifo. */
+struct options {
+    unsigned command;    /* FOR_* of the command that runs */
+    const char *args[2]; /* URL, NAME */
+    uint32_t arg_count;
+    bool help;
+
+    /* run, cat, ws */
+    const char *name;
+    const char *backend; /* auto, uring, ev */
+    const char *model;   /* auto, single, two-thread, three-thread */
+    int64_t core;
+    const char *idle; /* busy, spin, sleep; --busy sets it; see options_idle() */
+    int64_t spin_us;
+    struct option_list resolve; /* HOST:PORT:ADDRESS */
+    int64_t connect_timeout_ns;
+    bool once;
+    int64_t inbox_bytes, outbox_bytes;
+    int64_t metadata_entries, pongs_slots;
+    int64_t rcvbuf_bytes, sndbuf_bytes; /* 0: the system's */
+    bool mlock;
+    int64_t fifo; /* priority */
+    const char *log_level;
+    const char *config;
+
+    /* ws */
+    const char *path;
+    struct option_list headers; /* NAME: VALUE */
+    struct option_list sends;   /* TEXT */
+    int64_t count;              /* messages to receive, 0: no limit */
+    const char *report;         /* file for counts and latencies at the end */
+
+    /* stat, probe */
+    bool json;
+};
+
+/** --idle as the library names it. */
+enum sluice_idle options_idle(const struct options *o);
+
+/**
+ * Fill in the values from all four sources. argv[0] is the first word after the command's name.
+ *
+ * @return 0, or an exit code after one line on stderr. With --help: 0 and o->help.
+ */
+int options_read(struct options *o, unsigned command, int argc, char **argv);
+
+/** The rows of the table for one command (FOR_*): flags, defaults, help. */
+void options_help(FILE *out, unsigned command);
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * WebSocket frames over a channel, with libwslay: frames out of the inbox's bytes, whole frames
+ * into the outbox or PONGS. What the messages mean is ws.c's.
+ */
+#ifndef SLUICE_TOOLS_WS_FRAMES_H
+#define SLUICE_TOOLS_WS_FRAMES_H
+
+#include <sluice/channel.h>
+
+#include <stdbool.h>
+#include <wslay/wslay.h>
+
+#define FRAMES_MESSAGE_MAX (64ull << 20) /* longest message received */
+#define FRAMES_CONTROL_MAX 125u          /* RFC 6455, 5.5 */
+
+struct frames_events {
+    void (*message)(void *user, bool text, const uint8_t *bytes, size_t count);
+    void (*ping)(void *user, const uint8_t *bytes, size_t count);
+    void (*close)(void *user, unsigned code);
+};
+
+struct frames {
+    struct sluice_client *client;
+    const struct frames_events *events;
+    void *user;
+    wslay_event_context_ptr in;
+    wslay_frame_context_ptr out;
+    uint64_t at;       /* position of the next byte to decode */
+    uint64_t limit;    /* wslay may read below this */
+    uint64_t boundary; /* behind the last whole message: where a successor would start */
+    uint64_t frame_end;
+    uint8_t first;     /* byte of the frame that at lies in */
+    bool in_frame;     /* at lies inside a frame that is longer than what can be kept */
+    bool in_message;   /* a fragmented message is not over */
+    uint64_t keep_max; /* surely kept while more is waited for; longer frames go in pieces */
+    uint8_t *room;     /* being filled with an outgoing frame */
+    size_t room_used;
+};
+
+/** 0 or -ENOMEM. */
+int frames_init(struct frames *f, struct sluice_client *client, uint64_t at,
+                const struct frames_events *events, void *user);
+void frames_fini(struct frames *f);
+
+/** Decode what lies below end; events are called. False: the peer broke the protocol. */
+bool frames_decode(struct frames *f, uint64_t end);
+
+/** Bytes from here on must be kept for a successor, as far as they fit. */
+uint64_t frames_keep_from(const struct frames *f);
+
+/** Queue one frame as one message of the outbox (PONGs: of PONGS): what claim answers. */
+int frames_send(struct frames *f, uint32_t connection, unsigned opcode, const void *bytes,
+                size_t count, unsigned type);
+int frames_send_pong(struct frames *f, uint32_t connection, const void *bytes, size_t count);
+
+/** Longest payload that frames_send() takes. */
+size_t frames_send_limit(const struct frames *f);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * The opening handshake of a WebSocket (RFC 6455, 4.1): the request's text and the check of the
+ * answer. Bytes in, bytes out; the channel is ws.c's.
+ */
+#ifndef SLUICE_TOOLS_WS_UPGRADE_H
+#define SLUICE_TOOLS_WS_UPGRADE_H
+
+#include "options.h"
+
+#include <stddef.h>
+
+#define UPGRADE_KEY_CHARS    24u
+#define UPGRADE_RESPONSE_MAX (16u << 10)
+#define UPGRADE_REQUEST_MAX  (16u << 10)
+
+struct upgrade {
+    char key[UPGRADE_KEY_CHARS + 1]; /* Sec-WebSocket-Key */
+};
+
+/** The request for path on host, with the headers given. Bytes, or negative: it is too long. */
+int upgrade_request(struct upgrade *u, char *out, size_t out_bytes, const char *host,
+                    const char *path, const struct option_list *headers);
+
+/**
+ * @param response  what the peer has sent so far.
+ * @param why       receives a line when it is refused.
+ * @return bytes of a good answer (what follows are frames), 0: not whole yet, -1: refused.
+ */
+int upgrade_check(const struct upgrade *u, const char *response, size_t bytes, char *why,
+                  size_t why_bytes);
+
+#endif
