@@ -61,7 +61,9 @@ static uint64_t kernel_acked_bytes(struct sluice_backend *be, int fd)
 {
     (void)be;
     struct tcp_info info = {0};
-    return tcp_info(fd, &info) ? info.tcpi_bytes_acked : UINT64_MAX;
+    if (!tcp_info(fd, &info))
+        return UINT64_MAX;
+    return info.tcpi_bytes_acked - (info.tcpi_bytes_acked > 0); /* our SYN counts as one */
 }
 
 const struct sluice_socket_ops sluice_kernel_sockets = {

@@ -192,7 +192,7 @@ struct sluice_channel;
  */
 struct sluice_channel_config {
     const char *name;          /* NULL: private, only sluice_attach_local() can attach */
-    uint64_t inbox_bytes;      /* default 1 MiB; 64 KiB to 4 GiB */
+    uint64_t inbox_bytes;      /* default 1 MiB; 64 KiB to 1 GiB */
     uint64_t outbox_bytes;     /* default 1 MiB, each client; 64 KiB to 1 GiB */
     uint32_t metadata_entries; /* default 4096; 64 to 1 Mi */
     uint32_t outbox_slots;     /* default 4096; 64 to 1 Mi */

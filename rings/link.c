@@ -5,6 +5,7 @@
 #include "rings/engine.h"
 #include "rings/memory.h"
 #include "base/check.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,11 @@ static void say(int fd, enum link_say what, const struct sluice_channel *ch, int
     /* A client that does not take it is gone: its hang-up tells. */
     (void)!sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
+
+static const char *const role_names[] = {[0] = "nobody yet",
+                                         [SLUICE_UPSTREAM] = "upstream",
+                                         [SLUICE_PRODUCER] = "producer",
+                                         [SLUICE_OBSERVER] = "observer"};
 
 static struct sluice_link *find_free(struct sluice_channel *ch)
 {
@@ -85,15 +91,17 @@ static void attached(struct sluice_channel *ch, struct sluice_link *link)
     if (link->role == SLUICE_PRODUCER)
         atomic_fetch_add_explicit(&ch->shared->producers, 1, memory_order_relaxed);
     ch->news |= SLUICE_WAIT_STATE;
+    sluice_log(SLUICE_LOG_DEBUG, "%s: %s attached, pid %d", ch->header->name,
+               role_names[link->role], link->pid);
 }
 
 static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluice_role role)
 {
+    if (role != SLUICE_UPSTREAM && role != SLUICE_PRODUCER && role != SLUICE_OBSERVER)
+        return -EPROTO;
     link->role = role;
     if (role == SLUICE_OBSERVER)
         return 0;
-    if (role != SLUICE_UPSTREAM && role != SLUICE_PRODUCER)
-        return -EPROTO;
     int err = sluice_writer_create(ch, role, &link->writer);
     if (!err && role == SLUICE_UPSTREAM)
         ch->upstream = link->writer;
@@ -138,6 +146,8 @@ static void mapped(struct sluice_channel *ch, struct sluice_link *link)
 
 static void gone(struct sluice_channel *ch, struct sluice_link *link)
 {
+    sluice_log(SLUICE_LOG_DEBUG, "%s: %s gone, pid %d", ch->header->name, role_names[link->role],
+               link->pid);
     if (link->writer >= 0) {
         struct sluice_writer *w = &ch->writers[link->writer];
         if (ch->upstream == link->writer) {

@@ -65,8 +65,10 @@ void sluice_client_disarm(struct sluice_client *c)
 static bool hung_up(struct sluice_client *c)
 {
     char byte;
-    if (!c->gone)
-        c->gone = recv(c->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    if (c->gone)
+        return true;
+    ssize_t n = recv(c->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    c->gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
     return c->gone;
 }
 

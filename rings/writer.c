@@ -5,6 +5,7 @@
 #include "rings/engine.h"
 #include "rings/memory.h"
 #include "base/check.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -142,6 +143,8 @@ void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w
 {
     int index = (int)(w - ch->writers);
     ch->corrupt = true;
+    sluice_log(SLUICE_LOG_WARN, "%s: a client wrote nonsense into its memory and is thrown out",
+               ch->header->name);
     sluice_count(ch, SLUICE_COUNTER_clients_corrupt, 1);
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
         if (ch->links[i].state != LINK_FREE && ch->links[i].writer == index)

@@ -95,16 +95,6 @@ static void publish_end(struct sluice_transport *t, const struct sluice_close_re
     sluice_inbox_control(t->ch, &event);
 }
 
-/* tcpi_bytes_acked counts our SYN, and our FIN when there was one. */
-static uint64_t acked(const struct sluice_transport *t)
-{
-    uint64_t n = t->conn.acked_bytes;
-    if (n == UINT64_MAX)
-        return n;
-    n -= n > 0;
-    return n < t->tx.sent_bytes ? n : t->tx.sent_bytes;
-}
-
 static void fill_record(struct sluice_transport *t, struct sluice_close_record *r)
 {
     *r = (struct sluice_close_record){.connection = t->connection,
@@ -121,7 +111,9 @@ static void fill_record(struct sluice_transport *t, struct sluice_close_record *
     r->messages_sent = t->tx.sent_messages;
     r->sent_bytes = t->tx.sent_bytes;
     r->half_sent_bytes = t->tx.message_sent;
-    r->acked_bytes = acked(t);
+    r->acked_bytes = t->conn.acked_bytes;
+    if (r->acked_bytes != UINT64_MAX && r->acked_bytes > r->sent_bytes)
+        r->acked_bytes = r->sent_bytes; /* our FIN counts as one */
 }
 
 static void on_conn_closed(struct sluice_conn *c)

@@ -121,7 +121,7 @@ static void read_stdin(struct cat *cat)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < 0)
-        log_line(LOG_WARN, "stdin: %s: taken as its end", strerror(errno));
+        sluice_log(SLUICE_LOG_WARN, "stdin: %s: taken as its end", strerror(errno));
     cat->stdin_ended = n <= 0;
     cat->message_bytes = n > 0 ? (size_t)n : 0;
     cat->last_input_ns = now_ns();
@@ -238,8 +238,8 @@ static int pump(struct cat *cat)
     if (cat->failed || !cat->closed)
         return cat->failed;
     if (cat->message_bytes > 0)
-        log_line(LOG_WARN, "%zu bytes of stdin were not sent: the connection ended first",
-                 cat->message_bytes);
+        sluice_log(SLUICE_LOG_WARN, "%zu bytes of stdin were not sent: the connection ended first",
+                   cat->message_bytes);
     return session_end(&cat->session, cat->closed_connection);
 }
 

@@ -1,6 +1,6 @@
 /*
- * How a command ends: one line on stderr, one exit code, both from the reason table. Also the log
- * of the tools. What failed is said by the caller; what to do about it by sluice/reason.h.
+ * How a command ends: one line on stderr, one exit code, both from the reason table. What failed is
+ * said by the caller; what to do about it by sluice/reason.h.
  */
 #include "fail.h"
 
@@ -12,8 +12,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-static enum log_level log_level_max = LOG_INFO;
 
 /* One write per line, so that lines of several processes on one stderr do not mix. */
 static void write_line(char *line, size_t line_bytes, size_t length)
@@ -159,29 +157,4 @@ int fail_record(const struct sluice_close_record *record, const char *peer)
         return fail(record->reason, "%s: %s", peer, stage);
     return fail_remedy(record->reason, remedy_of_errno(record->os_error), "%s: %s (%s)", peer,
                        stage, strerror(record->os_error));
-}
-
-void log_set_level(enum log_level level)
-{
-    log_level_max = level;
-}
-
-void log_line(enum log_level level, const char *format, ...)
-{
-    static const char *const names[] = {"error", "warn ", "info ", "debug"};
-    char line[1280];
-    if (level > log_level_max)
-        return;
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(line, sizeof(line), "%FT%T", &utc);
-    n += (size_t)snprintf(line + n, sizeof(line) - n, ".%06ldZ %s ", now.tv_nsec / 1000,
-                          names[level]);
-    va_list ap;
-    va_start(ap, format);
-    int body = vsnprintf(line + n, sizeof(line) - n, format, ap);
-    va_end(ap);
-    write_line(line, sizeof(line), n + (body < 0 ? 0 : (size_t)body));
 }

@@ -1,10 +1,11 @@
 /*
- * How a command ends: one line on stderr, one exit code, both from the reason table. Also the log
- * of the tools. What failed is said here; what to do about it comes from sluice/reason.h.
+ * How a command ends: one line on stderr, one exit code, both from the reason table. What failed is
+ * said here; what to do about it comes from sluice/reason.h.
  */
 #ifndef SLUICE_TOOLS_FAIL_H
 #define SLUICE_TOOLS_FAIL_H
 
+#include <sluice/log.h>
 #include <sluice/sluice.h>
 
 #define FAIL_PRINTF(at, first) __attribute__((format(printf, at, first)))
@@ -30,13 +31,5 @@ int fail_record(const struct sluice_close_record *record, const char *peer);
 
 /** One line of a close record: "connection 1 closed: peer-close; received 10 B, ...". */
 void record_text(const struct sluice_close_record *record, char *out, size_t out_bytes);
-
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
-
-/** Lines above this level are dropped. */
-void log_set_level(enum log_level level);
-
-/** One line on stderr with level and time stamp (UTC), written whole. */
-void log_line(enum log_level level, const char *format, ...) FAIL_PRINTF(2, 3);
 
 #endif

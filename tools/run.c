@@ -26,11 +26,11 @@ static void on_open(struct sluice_transport *t, void *user)
     struct run *run = user;
     struct sluice_state s;
     sluice_channel_state(run->engine.channel, &s);
-    log_line(LOG_INFO,
-             "connection %" PRIu32 " open: %s, name %s; backend %s (%s); model %s (%s); "
-             "TLS %s (%s)",
-             s.connection, s.peer, s.name, s.backend, s.backend_reason, s.model, s.model_reason,
-             s.tls, s.tls_reason);
+    sluice_log(SLUICE_LOG_INFO,
+               "connection %" PRIu32 " open: %s, name %s; backend %s (%s); model %s (%s); "
+               "TLS %s (%s)",
+               s.connection, s.peer, s.name, s.backend, s.backend_reason, s.model, s.model_reason,
+               s.tls, s.tls_reason);
 }
 
 static void on_close(struct sluice_transport *t, const struct sluice_close_record *record,
@@ -42,7 +42,7 @@ static void on_close(struct sluice_transport *t, const struct sluice_close_recor
     run->record = *record;
     run->closed = true;
     record_text(record, text, sizeof(text)); /* never open: the last line will say the same */
-    log_line(record->opened_ns ? LOG_INFO : LOG_DEBUG, "%s", text);
+    sluice_log(record->opened_ns ? SLUICE_LOG_INFO : SLUICE_LOG_DEBUG, "%s", text);
 }
 
 /* First signal: end in order. Second: at once. */
@@ -54,8 +54,9 @@ static int run_until_closed(struct run *run)
         if (error < 0)
             return fail_errno(error, "event loop");
         for (; heeded < stop_count() && !run->closed; heeded++) {
-            log_line(LOG_INFO, heeded == 0 ? "ending in order; a second signal ends at once"
-                                           : "ending at once");
+            sluice_log(SLUICE_LOG_INFO, heeded == 0
+                                            ? "ending in order; a second signal ends at once"
+                                            : "ending at once");
             sluice_transport_close(run->engine.transport);
         }
     }
@@ -68,8 +69,9 @@ static void warn_of_unread(const struct run *run)
     sluice_channel_state(run->engine.channel, &s);
     uint64_t unread = s.inbox_tail - s.inbox_head;
     if (unread > 0 && s.upstream_pid == 0)
-        log_line(LOG_WARN,
-                 "%" PRIu64 " received bytes were read by nobody: no upstream is attached", unread);
+        sluice_log(SLUICE_LOG_WARN,
+                   "%" PRIu64 " received bytes were read by nobody: no upstream is attached",
+                   unread);
 }
 
 int cmd_run(struct options *o)

@@ -48,7 +48,7 @@ static void *engine_thread(void *arg)
     if (!se->failed) {
         int error = sluice_loop_run(e->loop);
         if (error < 0)
-            log_line(LOG_ERROR, "event loop: %s", strerror(-error));
+            sluice_log(SLUICE_LOG_ERROR, "event loop: %s", strerror(-error));
         while (sem_wait(&se->leave) != 0) {
             /* EINTR */
         }
@@ -221,7 +221,7 @@ static int wait_open(struct session *s, enum sluice_role role)
         if (error == -EINTR && stop_count() == 0)
             continue;
         if (error == -EINTR) {
-            log_line(LOG_INFO, "%s: stopped by a signal before it was open", s->target);
+            sluice_log(SLUICE_LOG_INFO, "%s: stopped by a signal before it was open", s->target);
             return 128 + SIGINT; /* as a shell says it */
         }
         if (error == -ECONNABORTED)
@@ -270,6 +270,6 @@ int session_end(const struct session *s, uint32_t connection)
         return fail(SLUICE_REASON_INTERNAL, "%s: closed without a record", s->target);
     char text[400];
     record_text(&record, text, sizeof(text));
-    log_line(LOG_INFO, "%s", text);
+    sluice_log(SLUICE_LOG_INFO, "%s", text);
     return fail_record(&record, peer_of(s, &state));
 }

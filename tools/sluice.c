@@ -92,13 +92,13 @@ static void print_command_help(const struct command *c)
            "(SLUICE_KEY, as in SLUICE_SPIN_US) < flags. Exit codes: see sluice --help.\n");
 }
 
-static enum log_level log_level_of(const char *name)
+static enum sluice_log_level log_level_of(const char *name)
 {
     static const char *const names[] = {"error", "warn", "info", "debug"};
-    unsigned level = LOG_ERROR;
-    while (level < LOG_DEBUG && strcmp(names[level], name) != 0)
+    unsigned level = SLUICE_LOG_ERROR;
+    while (level < SLUICE_LOG_DEBUG && strcmp(names[level], name) != 0)
         level++;
-    return (enum log_level)level;
+    return (enum sluice_log_level)level;
 }
 
 static int check_arguments(const struct command *c, const struct options *o)
@@ -125,7 +125,7 @@ static int run_command(const struct command *c, int argc, char **argv)
         failed = check_arguments(c, &options);
     if (failed)
         return failed;
-    log_set_level(log_level_of(options.log_level));
+    sluice_log_set_level(log_level_of(options.log_level));
     return c->call(&options);
 }
 

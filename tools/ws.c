@@ -396,7 +396,7 @@ static int start(struct ws *ws)
     if (st.ready & SLUICE_READY_UPSTREAM) {
         ws->phase = OPEN;
         sluice_client_set_ready(ws->client, 1);
-        log_line(LOG_INFO, "%s: resuming a WebSocket that is open", ws->session.target);
+        sluice_log(SLUICE_LOG_INFO, "%s: resuming a WebSocket that is open", ws->session.target);
         return 0;
     }
     return send_upgrade(ws);

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static enum sluice_log_level max_level = SLUICE_LOG_INFO;
+static enum sluice_log_level max_level = SLUICE_LOG_WARN;
 
 void sluice_log_set_level(enum sluice_log_level level)
 {

@@ -112,7 +112,7 @@ def layers_include_only_what_they_may():
 def public_headers_compile_alone_as_c11_and_cxx17():
     """From an installed layout, gcc and clang."""
     headers = public_headers()
-    if {"sluice.h", "channel.h", "reason.h"} - set(headers):
+    if {"sluice.h", "channel.h", "reason.h", "log.h"} - set(headers):
         fail(f"meson.build installs only {sorted(headers)}")
     with tempfile.TemporaryDirectory() as prefix:
         os.mkdir(os.path.join(prefix, "sluice"))
