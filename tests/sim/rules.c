@@ -68,6 +68,17 @@ void check_entry(struct world *w, const struct sluice_meta *m)
     w->next_position += m->decrypted_len;
 }
 
+/* Bytes that were seen and not released are still there. */
+void check_kept(struct world *w)
+{
+    uint64_t from = w->released > w->base ? w->released : w->base;
+    if (!w->upstream_knows)
+        return;
+    const uint8_t *bytes = sluice_inbox_at(w->upstream, from);
+    for (uint64_t p = from; p < w->next_position; p++)
+        RULE(w, bytes[p - from] == pattern_rx(w->connection, p - w->base));
+}
+
 /* An observer that was not lapped sees the same stream. */
 void check_observed(struct world *w, const struct sluice_meta *m)
 {

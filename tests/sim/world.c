@@ -64,6 +64,7 @@ static void do_read(struct world *w)
     const struct sluice_meta *m;
     if (!w->upstream)
         return;
+    check_kept(w);
     int64_t n = sluice_inbox_peek(w->upstream, &m, 1 + world_random(w, 40));
     RULE(w, n >= 0);
     if (n == 0)
@@ -72,12 +73,15 @@ static void do_read(struct world *w)
     for (uint32_t i = 0; i < take; i++)
         check_entry(w, &m[i]);
     /* Sometimes the last bytes are kept, as of a message that is not complete. */
-    uint64_t keep = w->next_position - w->released;
-    if (chance(w, 30) && keep < 30000)
-        RULE(w, sluice_inbox_release_to(w->upstream, take, w->released + keep / 2) == 0);
-    else
+    uint64_t unread = w->next_position - w->released;
+    if (chance(w, 30) && unread < 30000) {
+        w->released += unread / 2;
+        RULE(w, sluice_inbox_release_to(w->upstream, take, w->released) == 0);
+    } else {
+        w->released = w->next_position;
         RULE(w, sluice_inbox_release(w->upstream, take) == 0);
-    w->released = sluice_inbox_position(w->upstream);
+    }
+    RULE(w, sluice_inbox_position(w->upstream) == w->released);
 }
 
 static void do_observe(struct world *w)
@@ -179,7 +183,14 @@ static void do_replace_upstream(struct world *w)
     for (int i = 0; i < 2000 && w->ch->upstream >= 0; i++)
         do_turn(w);
     RULE(w, w->ch->upstream < 0);
-    RULE(w, sluice_attach_local(&w->upstream, w->ch, SLUICE_UPSTREAM) == 0);
+    /* What those before it left behind may still hold every place. */
+    for (int i = 0; i < 20000; i++) {
+        if (sluice_attach_local(&w->upstream, w->ch, SLUICE_UPSTREAM) != -EBUSY)
+            break;
+        do_turn(w);
+        do_peer_read(w, PEER_CHUNK);
+    }
+    RULE(w, w->upstream != NULL);
     RULE(w, sluice_inbox_position(w->upstream) == w->released);
 }
 
@@ -188,7 +199,8 @@ static void step(struct world *w)
     switch (world_random(w, 12)) {
     case 0:
     case 1:
-        do_read(w);
+        if (!w->lazy || chance(w, 3))
+            do_read(w);
         break;
     case 2:
         do_observe(w);
@@ -205,7 +217,7 @@ static void step(struct world *w)
         break;
     case 7:
     case 8:
-        do_peer_send(w, PEER_CHUNK);
+        do_peer_send(w, w->lazy ? 100 : PEER_CHUNK);
         break;
     case 9:
         do_peer_read(w, PEER_CHUNK);
@@ -265,7 +277,8 @@ static void calm_down(struct world *w, enum ending how)
     bool begun = false;
     for (int turns = 0; turns < CALM_TURNS && !(w->closed && w->end_seen); turns++) {
         do_turn(w);
-        do_read(w);
+        if (!w->lazy || turns > 500)
+            do_read(w); /* a lazy upstream lets even the end wait */
         do_observe(w);
         ssize_t n = do_peer_read(w, PEER_CHUNK);
         if (!begun && w->open && w->peer >= 0)
@@ -312,13 +325,14 @@ static void one_connection(struct world *w)
     enum ending how = world_random(w, ENDINGS);
     struct sluice_sim_faults faults = sluice_sim_faults_default;
     reset_connection(w);
+    w->lazy = chance(w, 30);
     if (how == BY_FAULT)
         faults.reset_ppm = 3000;
     faults.delay_max_ns = 1 + world_random(w, 200000);
     sluice_sim_set_faults(w->loop->be, &faults);
     sluice_sim_set_default_window(w->loop->be, 100 + world_random(w, 60000));
     RULE(w, sluice_transport_connect(w->transport, "tcp://10.0.0.1:80") == 0);
-    for (int i = 0; i < STEPS && !w->closed; i++)
+    for (int i = 0; i < (w->lazy ? 4 * STEPS : STEPS) && !w->closed; i++)
         step(w);
     calm_down(w, how);
     drain_peer(w);

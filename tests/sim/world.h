@@ -35,6 +35,7 @@ struct world {
     /* of this connection */
     uint32_t connection;
     bool open, closed;
+    bool lazy;               /* its upstream hardly reads: MSG_METADATA fills */
     bool upstream_knows;     /* it read CONNECTED */
     bool eof_seen, end_seen; /* in the metadata */
     bool peer_fin, peer_rst, fin_wanted;
@@ -65,6 +66,7 @@ void rule_failed(const struct world *w, const char *what, const char *file, int 
 uint8_t pattern_rx(uint32_t connection, uint64_t position);
 uint8_t pattern_tx(uint32_t source, uint32_t sequence, uint32_t at);
 void check_entry(struct world *w, const struct sluice_meta *m);
+void check_kept(struct world *w);
 void check_observed(struct world *w, const struct sluice_meta *m);
 void check_peer_bytes(struct world *w, const uint8_t *bytes, size_t n);
 void check_positions(struct world *w);
