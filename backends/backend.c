@@ -1,25 +1,11 @@
 /*
- * Which backends exist, their creation, and the two ends of an op's life. No backend lives here.
+ * A backend's creation, and the two ends of an op's life. No backend lives here.
  */
 #include "backends/backend.h"
 #include "base/check.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-static const struct sluice_backend_ops *const all[] = {
-    &sluice_backend_uring,
-    &sluice_backend_sim,
-};
-
-const struct sluice_backend_ops *sluice_backend_find(const char *name)
-{
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        if (strcmp(all[i]->name, name) == 0)
-            return all[i];
-    return NULL;
-}
 
 int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
                           const struct sluice_backend_config *cfg)

@@ -183,9 +183,6 @@ extern const struct sluice_backend_ops sluice_backend_uring;
 extern const struct sluice_backend_ops sluice_backend_sim;
 extern const struct sluice_socket_ops sluice_kernel_sockets;
 
-/** Find by name ("uring"), or NULL. */
-const struct sluice_backend_ops *sluice_backend_find(const char *name);
-
 int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
                           const struct sluice_backend_config *cfg);
 void sluice_backend_destroy(struct sluice_backend *be); /* NULL is fine */

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,13 +18,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int say(int sock, enum link_say what, enum sluice_role role)
+int sluice_client_say(int sock, enum link_say what, enum sluice_role role)
 {
     struct link_message msg = {.magic = LINK_MAGIC,
                                .say = (uint16_t)what,
                                .layout = SLUICE_LAYOUT_VERSION,
                                .role = (uint32_t)role};
-    ssize_t n = send(sock, &msg, sizeof(msg), MSG_NOSIGNAL);
+    ssize_t n = send(sock, &msg, sizeof(msg), MSG_NOSIGNAL | MSG_DONTWAIT);
     return n == (ssize_t)sizeof(msg) ? 0 : n < 0 ? -errno : -EPROTO;
 }
 
@@ -34,24 +35,33 @@ static void close_all(const int fds[LINK_FDS])
             close(fds[i]);
 }
 
-/* Wait for one message; descriptors that come with it land in fds. */
-static int hear(int sock, enum link_say want, int fds[LINK_FDS], uint64_t deadline_ns)
+static int left_ms(uint64_t deadline_ns)
+{
+    uint64_t now = sluice_monotonic_ns();
+    if (deadline_ns == UINT64_MAX)
+        return -1;
+    uint64_t left = now >= deadline_ns ? 0 : (deadline_ns - now) / SLUICE_NS_PER_MS + 1;
+    return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+/* Wait for one message; descriptors that come with it land in fds (NULL: none are taken). */
+static int hear(int sock, enum link_say want, int *fds, uint64_t deadline_ns)
 {
     struct link_message msg;
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * LINK_FDS)];
     struct iovec iov = {&msg, sizeof(msg)};
     struct msghdr mh = {.msg_iov = &iov,
                         .msg_iovlen = 1,
-                        .msg_control = control,
-                        .msg_controllen = sizeof(control)};
+                        .msg_control = fds ? control : NULL,
+                        .msg_controllen = fds ? sizeof(control) : 0};
     struct pollfd pfd = {.fd = sock, .events = POLLIN};
-    uint64_t now = sluice_monotonic_ns();
-    int left_ms = now >= deadline_ns ? 0 : (int)((deadline_ns - now) / SLUICE_NS_PER_MS) + 1;
-    int ready = poll(&pfd, 1, left_ms);
+    int ready = poll(&pfd, 1, left_ms(deadline_ns));
     if (ready <= 0)
         return ready == 0 ? -ETIMEDOUT : -errno;
 
     ssize_t n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
+    if (n < 0 && errno == ECONNRESET) /* it closed before it read us; its refusal stands behind */
+        n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
     if (n < 0)
         return -errno;
     struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
@@ -83,7 +93,7 @@ static int map_engine(struct sluice_client *c, int fd)
     int err = sluice_memory_check(fd, ENGINE_FIXED_BYTES);
     if (err)
         return err;
-    const char *fixed = sluice_memory_map(fd, 0, ENGINE_FIXED_BYTES, false);
+    const char *fixed = sluice_memory_map(fd, 0, ENGINE_FIXED_BYTES, MAP_TO_READ);
     if (!fixed)
         return -errno;
     c->header = (const struct engine_header *)(const void *)fixed;
@@ -94,11 +104,11 @@ static int map_engine(struct sluice_client *c, int fd)
         return err;
     c->entries = h.meta_entries;
     c->inbox_bytes = h.inbox_bytes;
-    c->meta =
-        sluice_memory_map_twice(fd, h.meta_at, c->entries * sizeof(struct sluice_meta), false);
+    c->meta = sluice_memory_map_twice(fd, h.meta_at, c->entries * sizeof(struct sluice_meta),
+                                      MAP_TO_READ);
     if (!c->meta)
         return -errno;
-    c->inbox = sluice_memory_map_twice(fd, h.inbox_at, c->inbox_bytes, false);
+    c->inbox = sluice_memory_map_twice(fd, h.inbox_at, c->inbox_bytes, MAP_TO_READ);
     return c->inbox ? 0 : -errno;
 }
 
@@ -135,7 +145,7 @@ static int open_producer(struct producer *p, int fd, const struct ring_part *par
                            .slot_count = part->slots,
                            .byte_count = part->bytes,
                            .limit = limit};
-    p->base = sluice_memory_map_twice(fd, part->at, part->bytes, true);
+    p->base = sluice_memory_map_twice(fd, part->at, part->bytes, MAP_TO_WRITE);
     return p->base ? 0 : -errno;
 }
 
@@ -150,7 +160,7 @@ static int map_writer(struct sluice_client *c, int fd)
     err = check_writer(&h, c, fd);
     if (err)
         return err;
-    char *fixed = sluice_memory_map(fd, 0, h.outbox.at, true);
+    char *fixed = sluice_memory_map(fd, 0, h.outbox.at, MAP_TO_WRITE);
     if (!fixed)
         return -errno;
     c->fixed = fixed;
@@ -193,11 +203,10 @@ int sluice_client_open(struct sluice_client **out, enum sluice_role role, int so
         close(sock);
         return -ENOMEM;
     }
+    sluice_clock(); /* messages are stamped in cycles */
     c->magic = CLIENT_MAGIC;
     c->role = role;
     c->sock = sock;
-    c->bell_fd = fds[LINK_FD_BELL];
-    c->doorbell_fd = fds[LINK_FD_DOORBELL];
     int err = map_engine(c, fds[LINK_FD_ENGINE]);
     if (!err && role != SLUICE_OBSERVER)
         err = map_writer(c, fds[LINK_FD_WRITER]);
@@ -244,21 +253,20 @@ static int memory_of_stuck_engine(int sock, const char *name)
 
 static bool fds_ok(const int fds[LINK_FDS], enum sluice_role role)
 {
-    return fds[LINK_FD_ENGINE] >= 0 && (role == SLUICE_OBSERVER || fds[LINK_FD_BELL] >= 0);
+    return fds[LINK_FD_ENGINE] >= 0 && (role == SLUICE_OBSERVER || fds[LINK_FD_WRITER] >= 0);
 }
 
 int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role role,
                   int64_t timeout_ns)
 {
-    int fds[LINK_FDS] = {-1, -1, -1, -1};
+    int fds[LINK_FDS] = {-1, -1};
     *out = NULL;
-    uint64_t deadline =
-        timeout_ns < 0 ? UINT64_MAX / 2 : sluice_monotonic_ns() + (uint64_t)timeout_ns;
+    uint64_t deadline = timeout_ns < 0 ? UINT64_MAX : sluice_monotonic_ns() + (uint64_t)timeout_ns;
     int sock = sluice_rendezvous_connect(name);
     if (sock < 0)
-        return sock == -ECONNREFUSED ? -ENOENT : sock;
-    int err = say(sock, LINK_HELLO, role);
-    if (!err)
+        return sock == -ECONNREFUSED ? -ENOENT : sock == -EAGAIN ? -ETIMEDOUT : sock;
+    int err = sluice_client_say(sock, LINK_HELLO, role);
+    if (!err || err == -EPIPE) /* it may have refused us already: hear why */
         err = hear(sock, LINK_WELCOME, fds, deadline);
     bool stuck = err == -ETIMEDOUT && role == SLUICE_OBSERVER;
     if (stuck) {
@@ -274,9 +282,9 @@ int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role
     }
     err = sluice_client_open(out, role, sock, fds);
     if (!err && !stuck)
-        err = say(sock, LINK_MAPPED, role);
-    if (!err && !stuck)
-        err = hear(sock, LINK_READY, fds, deadline);
+        err = sluice_client_say(sock, LINK_MAPPED, role);
+    if ((!err || err == -EPIPE) && !stuck)
+        err = hear(sock, LINK_READY, NULL, deadline);
     if (err) {
         sluice_detach(*out);
         *out = NULL;
@@ -296,10 +304,6 @@ void sluice_detach(struct sluice_client *c)
     sluice_memory_unmap(c->meta, 2 * c->entries * sizeof(struct sluice_meta));
     sluice_memory_unmap(c->header, ENGINE_FIXED_BYTES);
     close(c->sock);
-    if (c->bell_fd >= 0)
-        close(c->bell_fd);
-    if (c->doorbell_fd >= 0)
-        close(c->doorbell_fd);
     free(c->copies);
     c->magic = 0;
     free(c);

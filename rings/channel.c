@@ -7,10 +7,10 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -79,7 +79,7 @@ static int map_memory(struct sluice_channel *ch, const struct engine_header *h)
     ch->memory_fd = sluice_memory_create(label, h->memory_bytes);
     if (ch->memory_fd < 0)
         return ch->memory_fd;
-    ch->header = sluice_memory_map(ch->memory_fd, 0, ENGINE_FIXED_BYTES, true);
+    ch->header = sluice_memory_map(ch->memory_fd, 0, ENGINE_FIXED_BYTES, MAP_TO_WRITE);
     if (!ch->header)
         return -errno;
     ch->shared = (struct engine_shared *)((char *)ch->header + ENGINE_SHARED_AT);
@@ -87,15 +87,23 @@ static int map_memory(struct sluice_channel *ch, const struct engine_header *h)
     in->entries = h->meta_entries;
     in->bytes = h->inbox_bytes;
     in->meta = sluice_memory_map_twice(ch->memory_fd, h->meta_at,
-                                       in->entries * sizeof(struct sluice_meta), true);
+                                       in->entries * sizeof(struct sluice_meta), MAP_TO_WRITE);
     if (!in->meta)
         return -errno;
-    in->base = sluice_memory_map_twice(ch->memory_fd, h->inbox_at, in->bytes, true);
+    in->base = sluice_memory_map_twice(ch->memory_fd, h->inbox_at, in->bytes, MAP_TO_WRITE);
     if (!in->base)
         return -errno;
     *ch->header = *h;
     int err = sluice_memory_seal_size(ch->memory_fd);
     return err ? err : sluice_memory_seal_writes(ch->memory_fd);
+}
+
+static int open_to_others(struct sluice_channel *ch, const char *name)
+{
+    if (!name)
+        return 0;
+    ch->spare_fd = fcntl(ch->memory_fd, F_DUPFD_CLOEXEC, 0);
+    return ch->spare_fd < 0 ? -errno : sluice_rendezvous_listen(ch, name);
 }
 
 int sluice_channel_create(struct sluice_channel **out, const struct sluice_channel_config *cfg)
@@ -114,11 +122,12 @@ int sluice_channel_create(struct sluice_channel **out, const struct sluice_chann
     struct sluice_channel *ch = calloc(1, sizeof(*ch));
     if (!ch)
         return -ENOMEM;
-    ch->memory_fd = ch->listen_fd = ch->directory_fd = ch->upstream = -1;
-    ch->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    err = ch->doorbell_fd < 0 ? -errno : map_memory(ch, &h);
-    if (!err && cfg->name)
-        err = sluice_rendezvous_listen(ch, cfg->name);
+    ch->memory_fd = ch->spare_fd = ch->listen_fd = ch->directory_fd = ch->upstream = -1;
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
+        ch->links[i] = (struct sluice_link){.state = LINK_FREE, .fd = -1, .writer = -1};
+    err = map_memory(ch, &h);
+    if (!err)
+        err = open_to_others(ch, cfg->name);
     if (err) {
         sluice_channel_destroy(ch);
         return err;
@@ -135,7 +144,7 @@ void sluice_channel_destroy(struct sluice_channel *ch)
     sluice_rendezvous_unlisten(ch);
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
         if (ch->links[i].state != LINK_FREE)
-            sluice_link_drop(ch, &ch->links[i]);
+            sluice_link_close(ch, &ch->links[i]);
     for (int i = 0; i < (int)SLUICE_WRITERS_MAX; i++)
         if (ch->writers[i].state != WRITER_FREE)
             sluice_writer_free(ch, &ch->writers[i]);
@@ -146,8 +155,8 @@ void sluice_channel_destroy(struct sluice_channel *ch)
     }
     if (ch->memory_fd >= 0)
         close(ch->memory_fd);
-    if (ch->doorbell_fd >= 0)
-        close(ch->doorbell_fd);
+    if (ch->spare_fd >= 0)
+        close(ch->spare_fd);
     free(ch);
 }
 
@@ -163,13 +172,19 @@ static void publish_cursors(struct sluice_channel *ch)
     atomic_store_explicit(&s->meta_tail, in->meta_tail, memory_order_release);
 }
 
+void sluice_channel_show(struct sluice_channel *ch)
+{
+    sluice_inbox_limit(ch); /* looks at the upstream's heads, and how full it is */
+    publish_cursors(ch);
+}
+
 static void ring_bell(struct sluice_channel *ch, struct sluice_writer *w)
 {
     uint32_t waiting = atomic_load_explicit(&w->shared->waiting, memory_order_relaxed);
     if (!(waiting & ch->news & WAKE_BITS) || waiting == w->rung)
         return;
     w->rung = waiting;
-    if (eventfd_write(w->bell_fd, 1) == 0)
+    if (sluice_link_ring(ch, w->bell_fd))
         sluice_count(ch, SLUICE_COUNTER_doorbells, 1);
 }
 
@@ -191,6 +206,6 @@ void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on)
 {
     uint32_t word = wake_on ? (++ch->asleep_count << 8) | wake_on : 0;
     atomic_store_explicit(&ch->shared->asleep, word, memory_order_relaxed);
-    if (wake_on) /* the client's half is ring_doorbell() in client.c */
+    if (wake_on) /* the client's half is sluice_client_ring() in client.c */
         atomic_thread_fence(memory_order_seq_cst);
 }

@@ -234,7 +234,7 @@ SLUICE_API int sluice_channel_directory(char *out, size_t out_bytes);
 enum sluice_role {
     SLUICE_UPSTREAM = 1, /* the inbox's cursor, PONGS, an outbox; one at a time */
     SLUICE_PRODUCER = 2, /* an outbox */
-    SLUICE_OBSERVER = 3, /* reads, never gates, may be lapped */
+    SLUICE_OBSERVER = 3, /* reads, never gates, may be lapped (-ESTALE) */
 };
 
 struct sluice_client;
@@ -242,13 +242,13 @@ struct sluice_client;
 /**
  * Attach to the channel of that name.
  *
- * An upstream continues exactly after what the one before it released; an observer starts at the
- * newest entry.
+ * An upstream continues exactly after what the one before it released; an observer starts behind
+ * the newest entry, at what comes next.
  *
  * @param out   receives the handle, NULL on failure; give it back with sluice_detach().
  * @return 0, or
  *         -ENOENT     no engine has this name;
- *         -EBUSY      another upstream is attached, or SLUICE_WRITERS_MAX clients are;
+ *         -EBUSY      another upstream is attached, or as many clients as there are places for;
  *         -EACCES     the socket or the engine refuses this user;
  *         -EPROTO     layout version or sizes do not match;
  *         -ETIMEDOUT  the engine did not answer within timeout_ns (observers then read the memory
@@ -287,19 +287,20 @@ SLUICE_API int sluice_client_wait_ready(struct sluice_client *c, unsigned ready,
                                         int64_t timeout_ns);
 
 /**
- * For a poll loop of one's own: a descriptor that becomes readable when something in what happens.
- * Arm before each poll: it returns the bits that are there already (do not sleep then), else 0.
- * Disarm after it. sluice_client_hangup_fd() becomes readable when the engine is gone.
+ * For a poll loop of one's own: a descriptor that becomes readable when something in what happens,
+ * or the engine is gone. Never read it. Arm before each poll: it returns the bits that are there
+ * already (do not sleep then), else 0. Disarm after each poll: 0, or -EPIPE the engine is gone
+ * (what it left can still be read). An observer is told of nothing but the engine's end.
  */
 SLUICE_API int sluice_client_fd(const struct sluice_client *c);
-SLUICE_API int sluice_client_hangup_fd(const struct sluice_client *c);
 SLUICE_API int sluice_client_arm(struct sluice_client *c, unsigned what);
-SLUICE_API void sluice_client_disarm(struct sluice_client *c);
+SLUICE_API int sluice_client_disarm(struct sluice_client *c);
 
 /** Copy the state block; also while the engine is stuck. */
 SLUICE_API void sluice_client_state(const struct sluice_client *c, struct sluice_state *out);
 
-/** Ask the engine to close the connection now (upstream only): 0 or -EPERM. */
+/** Ask the engine to end the connection in order, as sluice_transport_close() does (upstream only):
+ *  0 or -EPERM. */
 SLUICE_API int sluice_client_request_close(struct sluice_client *c);
 
 /** Say that the upstream's own handshake is done, or not any more (upstream only). */
@@ -315,8 +316,9 @@ SLUICE_API int sluice_client_set_ready(struct sluice_client *c, int ready);
  * of are leased until released. Observer: a copy, valid until the next peek.
  * @param max       most entries wanted, at least 1.
  * @return entries (0: nothing new), or
- *         -EBADMSG   the engine wrote nonsense (the handle is of no use any more);
- *         -EPERM     a producer has no inbox.
+ *         -ESTALE    an observer was lapped: what was read since the last release may be
+ * overwritten already, throw it away. Reading goes on behind the newest entry; -EBADMSG   the
+ * engine wrote nonsense (the handle is of no use any more); -EPERM     a producer has no inbox.
  */
 SLUICE_API int64_t sluice_inbox_peek(struct sluice_client *c, const struct sluice_meta **entries,
                                      uint32_t max);
@@ -328,8 +330,7 @@ SLUICE_API const uint8_t *sluice_inbox_at(const struct sluice_client *c, uint64_
  * Release the first entries peeked at, with all their bytes.
  *
  * @return 0, or -EINVAL more than were peeked at; for an observer also
- *         -ESTALE  lapped: what was read since the last release may be overwritten already, throw
- * it away. Reading goes on at the oldest entry that is whole.
+ *         -ESTALE  lapped, as above.
  */
 SLUICE_API int sluice_inbox_release(struct sluice_client *c, uint32_t entries);
 

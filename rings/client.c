@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 /* The client's half of rule 6: we published or released; fence; look whether the engine sleeps for
  * it. Its half is sluice_channel_sleep(). Each sleep is rung for once. */
@@ -20,7 +19,7 @@ void sluice_client_ring(struct sluice_client *c, unsigned wake_on)
     if (!(asleep & wake_on) || asleep == c->rung)
         return;
     c->rung = asleep;
-    eventfd_write(c->doorbell_fd, 1);
+    sluice_client_say(c->sock, LINK_BELL, c->role);
 }
 
 /* ---- MSG_METADATA and MSG_INBOX ---- */
@@ -34,7 +33,7 @@ static uint64_t last_word(const struct sluice_client *c, uint64_t n)
 
 static bool phase_is(uint64_t word, uint64_t n, uint64_t entries)
 {
-    uint64_t want = (n / entries) & 1 ? 0 : SLUICE_META_PHASE;
+    uint64_t want = n & entries ? 0 : SLUICE_META_PHASE; /* entries is a power of two */
     return ((word >> 40) & SLUICE_META_PHASE) == want;
 }
 
@@ -113,6 +112,26 @@ static void copy_entry(const struct sluice_client *c, uint64_t n, struct sluice_
     memcpy(out, copy, sizeof(*out));
 }
 
+/* Copies, so what is found good here stays so. */
+static int check_copies(struct sluice_client *c, uint32_t n)
+{
+    if (n && !c->offset_known)
+        c->inbox_head = c->copies[0].msg_inbox_offset;
+    c->offset_known |= n > 0;
+    uint64_t expect = c->inbox_head;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct sluice_meta *m = &c->copies[i];
+        if (m->msg_inbox_offset != expect || m->decrypted_len > c->inbox_bytes ||
+            m->event > SLUICE_EVENT_DISCONNECTED ||
+            (m->event != SLUICE_EVENT_DATA && m->decrypted_len))
+            return -EBADMSG;
+        expect += m->decrypted_len;
+    }
+    c->peeked = n;
+    c->peeked_end = expect;
+    return 0;
+}
+
 static int64_t peek_observer(struct sluice_client *c, const struct sluice_meta **entries,
                              uint32_t max)
 {
@@ -127,10 +146,8 @@ static int64_t peek_observer(struct sluice_client *c, const struct sluice_meta *
     if (n && entry_lapped(c, c->meta_head))
         return skip_to_newest(c);
     *entries = c->copies;
-    c->peeked = n;
-    c->peeked_end =
-        n ? c->copies[n - 1].msg_inbox_offset + c->copies[n - 1].decrypted_len : c->inbox_head;
-    return n;
+    int err = check_copies(c, n);
+    return err ? err : (int64_t)n;
 }
 
 int64_t sluice_inbox_peek(struct sluice_client *c, const struct sluice_meta **entries, uint32_t max)
@@ -167,7 +184,7 @@ static int release_observer(struct sluice_client *c, uint32_t entries, uint64_t 
 static uint64_t end_of(const struct sluice_client *c, uint32_t n)
 {
     if (n == 0)
-        return c->next_offset;
+        return c->role == SLUICE_UPSTREAM && c->offset_known ? c->next_offset : c->inbox_head;
     if (n == c->peeked)
         return c->peeked_end;
     const struct sluice_meta *next = c->role == SLUICE_OBSERVER
@@ -185,9 +202,11 @@ static void release_upstream(struct sluice_client *c, uint32_t entries, uint64_t
     if (entries)
         c->next_offset = end;
     c->inbox_head = keep_from;
-    /* release: pairs with the acquire in inbox.c; we have finished reading below the heads */
-    atomic_store_explicit(&c->mine->inbox_head, c->inbox_head, memory_order_release);
+    /* Entries first: killed between the two stores, we leave bytes that were kept, not entries
+     * whose bytes are gone. release: pairs with the acquire in inbox.c; we have finished reading.
+     */
     atomic_store_explicit(&c->mine->meta_head, c->meta_head, memory_order_release);
+    atomic_store_explicit(&c->mine->inbox_head, c->inbox_head, memory_order_release);
     sluice_client_ring(c, WAKE_ON_INBOX);
 }
 
@@ -244,9 +263,8 @@ bool sluice_producer_has_room(struct producer *p)
     if (!p->full)
         return true;
     uint64_t slots = p->slot_head, bytes = p->byte_head;
-    if (!refresh_heads(p))
-        return true; /* the next claim says so */
-    return p->slot_head != slots || p->byte_head != bytes;
+    p->full = refresh_heads(p) && p->slot_head == slots && p->byte_head == bytes;
+    return !p->full; /* it stays said until a claim finds it full again */
 }
 
 static int claim(struct producer *p, size_t bytes, void **room)

@@ -29,7 +29,7 @@ struct producer {
 struct sluice_client {
     uint32_t magic;
     enum sluice_role role;
-    int sock, bell_fd, doorbell_fd;
+    int sock;
     bool gone; /* the engine hung up */
 
     const struct engine_header *header; /* hostile; sizes were checked and copied below */
@@ -61,6 +61,7 @@ struct sluice_client {
     uint64_t state_seen;
 };
 
+int sluice_client_say(int sock, enum link_say what, enum sluice_role role);
 void sluice_client_ring(struct sluice_client *c, unsigned wake_on);
 bool sluice_client_has_entry(const struct sluice_client *c);
 bool sluice_producer_has_room(struct producer *p);

@@ -41,7 +41,8 @@ struct sluice_writer {
     enum writer_state state;
     enum sluice_role role;
     uint64_t number; /* counts the writers that ever attached */
-    int memory_fd, bell_fd;
+    int memory_fd;
+    int bell_fd; /* its client's socket; the link owns it */
     void *fixed; /* read-only mapping: header, shared, slots */
     uint64_t fixed_bytes;
     const struct writer_shared *shared;
@@ -63,7 +64,13 @@ struct sluice_inbox {
     bool has_pending;
 };
 
-enum link_state { LINK_FREE, LINK_NEW, LINK_WELCOMED, LINK_ATTACHED };
+enum link_state {
+    LINK_FREE,
+    LINK_NEW,
+    LINK_WELCOMED,
+    LINK_ATTACHED,
+    LINK_ENDING, /* shut down by us; free when the watcher of its socket saw that */
+};
 
 /* One client's socket. */
 struct sluice_link {
@@ -72,6 +79,7 @@ struct sluice_link {
     int fd;
     int writer; /* index, -1: none */
     int pid;
+    uint64_t since_ns; /* CLOCK_MONOTONIC: accepted */
 };
 
 struct sluice_channel {
@@ -86,7 +94,7 @@ struct sluice_channel {
     bool links_changed; /* the runtime should look at them again */
     int listen_fd, directory_fd;
     char socket_name[SLUICE_NAME_MAX + 8];
-    int doorbell_fd;
+    int spare_fd; /* given up for a moment to refuse a client when there is no other left */
     uint32_t asleep_count;
     unsigned news;        /* SLUICE_WAIT_* that happened since the last flush */
     bool close_requested; /* by the upstream; the runtime acts and clears it */
@@ -184,8 +192,11 @@ bool sluice_channel_has_request(const struct sluice_channel *ch); /* one not tak
 /* End of a turn: publish cursors, wake the clients that sleep for what happened. */
 void sluice_channel_flush(struct sluice_channel *ch);
 
-/* About to sleep: clients ring the doorbell for these WAKE_ON_*. Look at the rings once more after
- * it. 0 wakes up. */
+/* Publish cursors and the inbox's high water as they are now, though nothing happened. */
+void sluice_channel_show(struct sluice_channel *ch);
+
+/* About to sleep: clients ring on their sockets for these WAKE_ON_*. Look at the rings once more
+ * after it. 0 wakes up. */
 void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on);
 
 /* ---- used between the files of this folder ---- */
@@ -193,8 +204,9 @@ int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name);
 void sluice_rendezvous_unlisten(struct sluice_channel *ch);
 int sluice_rendezvous_connect(const char *name);
 bool sluice_channel_name_ok(const char *name);
-void sluice_link_hang_up(struct sluice_channel *ch, struct sluice_link *link);
-void sluice_link_drop(struct sluice_channel *ch, struct sluice_link *link);
+bool sluice_link_ring(const struct sluice_channel *ch, int bell_fd);       /* its client sleeps */
+void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */
+void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);
 
 /* Takes over the socket and the descriptors (-1: none), also on failure. */

@@ -169,13 +169,16 @@ _Static_assert(sizeof(struct sluice_close_record) == 128, "two cache lines");
 
 #define LINK_MAGIC 0x6c73u
 
-/* client -> engine: {HELLO, role}, then, when it has mapped its writer memfd, {MAPPED}. */
+/* client -> engine: {HELLO, role}, then, when it has mapped its writer memfd, {MAPPED}. Afterwards
+ * either side says {BELL} when the other one sleeps: nothing is shared that one could block or
+ * spoil for others, as an eventfd is (its O_NONBLOCK belongs to all who hold it). */
 enum link_say {
     LINK_HELLO = 1,
     LINK_MAPPED = 2,
     LINK_WELCOME = 3,
     LINK_READY = 4,
-    LINK_REFUSED = 5
+    LINK_REFUSED = 5,
+    LINK_BELL = 6,
 };
 
 struct link_message {
@@ -186,8 +189,7 @@ struct link_message {
     int32_t error; /* REFUSED: negative errno */
     uint64_t epoch;
 };
-/* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd, the engine's
- * doorbell and the client's own eventfd. */
-enum { LINK_FD_ENGINE, LINK_FD_WRITER, LINK_FD_DOORBELL, LINK_FD_BELL, LINK_FDS };
+/* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd. */
+enum { LINK_FD_ENGINE, LINK_FD_WRITER, LINK_FDS };
 
 #endif

@@ -5,6 +5,7 @@
 #include "rings/engine.h"
 #include "rings/memory.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -13,7 +14,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void say(int fd, enum link_say what, const struct sluice_channel *ch, int error,
+#define HANDSHAKE_NS SLUICE_NS_PER_S /* longer, and it may lose its place to another */
+
+/* False: a client that does not take it is gone, or does not read what it was sent before. */
+static bool say(int fd, enum link_say what, const struct sluice_channel *ch, int error,
                 const int *fds, int fd_count)
 {
     struct link_message msg = {.magic = LINK_MAGIC,
@@ -34,14 +38,85 @@ static void say(int fd, enum link_say what, const struct sluice_channel *ch, int
         c->cmsg_len = CMSG_LEN(bytes);
         memcpy(CMSG_DATA(c), fds, bytes);
     }
-    /* A client that does not take it is gone: its hang-up tells. */
-    (void)!sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(msg);
+}
+
+bool sluice_link_ring(const struct sluice_channel *ch, int bell_fd)
+{
+    return say(bell_fd, LINK_BELL, ch, 0, NULL, 0);
 }
 
 static const char *const role_names[] = {[0] = "nobody yet",
                                          [SLUICE_UPSTREAM] = "upstream",
                                          [SLUICE_PRODUCER] = "producer",
                                          [SLUICE_OBSERVER] = "observer"};
+
+/* ---- places ---- */
+
+static void let_writer_go(struct sluice_channel *ch, struct sluice_link *link)
+{
+    struct sluice_writer *w = &ch->writers[link->writer];
+    if (ch->upstream == link->writer) {
+        sluice_channel_take_requests(ch);
+        sluice_inbox_refresh(ch); /* its last releases */
+        ch->upstream = -1;
+    }
+    w->bell_fd = -1;
+    link->writer = -1;
+    if (w->state == WRITER_ATTACHED)
+        w->state = WRITER_LEAVING;
+    if (w->state == WRITER_LEAVING && sluice_outbox_refresh(&w->outbox) == 0 &&
+        sluice_outbox_refresh(&w->pongs) == 0)
+        sluice_writer_free(ch, w); /* nothing of it is left, so nothing is in flight */
+}
+
+/* What it held is for others now; the socket stays until its watcher lets go. */
+static void leave(struct sluice_channel *ch, struct sluice_link *link)
+{
+    if (link->state == LINK_ATTACHED && link->role == SLUICE_UPSTREAM)
+        atomic_store_explicit(&ch->shared->upstream_pid, 0, memory_order_relaxed);
+    if (link->state == LINK_ATTACHED && link->role == SLUICE_PRODUCER)
+        atomic_fetch_sub_explicit(&ch->shared->producers, 1, memory_order_relaxed);
+    link->state = LINK_ENDING;
+    if (link->writer >= 0)
+        let_writer_go(ch, link);
+    ch->news |= SLUICE_WAIT_STATE;
+}
+
+/* The watcher of the descriptor sees the end and calls sluice_link_input(). */
+void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link)
+{
+    if (link->state == LINK_FREE || link->state == LINK_ENDING)
+        return;
+    leave(ch, link);
+    shutdown(link->fd, SHUT_RDWR);
+}
+
+void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link)
+{
+    sluice_log(SLUICE_LOG_DEBUG, "%s: %s gone, pid %d", ch->header->name, role_names[link->role],
+               link->pid);
+    leave(ch, link);
+    close(link->fd);
+    *link = (struct sluice_link){.state = LINK_FREE, .fd = -1, .writer = -1};
+    ch->links_changed = true;
+}
+
+/* Of those that connected and then said nothing: true if there were any. */
+static bool end_silent(struct sluice_channel *ch)
+{
+    bool any = false;
+    uint64_t now = sluice_monotonic_ns();
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++) {
+        struct sluice_link *link = &ch->links[i];
+        bool silent = link->state == LINK_NEW || link->state == LINK_WELCOMED;
+        if (silent && now - link->since_ns > HANDSHAKE_NS) {
+            sluice_link_end(ch, link);
+            any = true;
+        }
+    }
+    return any;
+}
 
 static struct sluice_link *find_free(struct sluice_channel *ch)
 {
@@ -62,25 +137,46 @@ static int check_user(int fd, int *pid)
     return cred.uid == geteuid() || cred.uid == 0 ? 0 : -EACCES;
 }
 
+/* No descriptor is left: the spare one serves to tell the client. */
+static int accept_without_room(struct sluice_channel *ch)
+{
+    close(ch->spare_fd);
+    int fd = accept4(ch->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int err = fd < 0 ? -errno : 0;
+    if (fd >= 0) {
+        say(fd, LINK_REFUSED, ch, -EMFILE, NULL, 0);
+        close(fd);
+    }
+    ch->spare_fd = fcntl(ch->memory_fd, F_DUPFD_CLOEXEC, 0);
+    return err;
+}
+
 int sluice_channel_accept(struct sluice_channel *ch)
 {
     int fd = accept4(ch->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && ch->spare_fd >= 0)
+        return accept_without_room(ch);
     if (fd < 0)
         return -errno;
     int pid = 0;
     struct sluice_link *link = find_free(ch);
     int err = check_user(fd, &pid);
-    if (!err && !link)
+    if (!err && !link) {
+        end_silent(ch); /* for the next one: their sockets are still watched */
         err = -EBUSY;
+    }
     if (err) {
         say(fd, LINK_REFUSED, ch, err, NULL, 0);
         close(fd);
         return 0;
     }
-    *link = (struct sluice_link){.state = LINK_NEW, .fd = fd, .writer = -1, .pid = pid};
+    *link = (struct sluice_link){
+        .state = LINK_NEW, .fd = fd, .writer = -1, .pid = pid, .since_ns = sluice_monotonic_ns()};
     ch->links_changed = true;
     return 0;
 }
+
+/* ---- the handshake ---- */
 
 static void attached(struct sluice_channel *ch, struct sluice_link *link)
 {
@@ -103,9 +199,14 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
     if (role == SLUICE_OBSERVER)
         return 0;
     int err = sluice_writer_create(ch, role, &link->writer);
-    if (!err && role == SLUICE_UPSTREAM)
+    if (err == -EBUSY && end_silent(ch))
+        err = sluice_writer_create(ch, role, &link->writer);
+    if (err)
+        return err;
+    ch->writers[link->writer].bell_fd = link->fd;
+    if (role == SLUICE_UPSTREAM)
         ch->upstream = link->writer;
-    return err;
+    return 0;
 }
 
 static void hello(struct sluice_channel *ch, struct sluice_link *link,
@@ -115,19 +216,14 @@ static void hello(struct sluice_channel *ch, struct sluice_link *link,
                                                    : admit(ch, link, (enum sluice_role)msg->role);
     if (err) {
         say(link->fd, LINK_REFUSED, ch, err, NULL, 0);
-        sluice_link_hang_up(ch, link);
+        sluice_link_end(ch, link);
         return;
     }
-    int fds[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd};
-    int count = 1;
-    if (link->writer >= 0) {
-        const struct sluice_writer *w = &ch->writers[link->writer];
-        fds[LINK_FD_WRITER] = w->memory_fd;
-        fds[LINK_FD_DOORBELL] = ch->doorbell_fd;
-        fds[LINK_FD_BELL] = w->bell_fd;
-        count = LINK_FDS;
-    }
-    say(link->fd, LINK_WELCOME, ch, 0, fds, count);
+    bool has_writer = link->writer >= 0;
+    const int fds[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd,
+                               [LINK_FD_WRITER] =
+                                   has_writer ? ch->writers[link->writer].memory_fd : -1};
+    say(link->fd, LINK_WELCOME, ch, 0, fds, has_writer ? LINK_FDS : 1);
     link->state = LINK_WELCOMED;
 }
 
@@ -137,35 +233,11 @@ static void mapped(struct sluice_channel *ch, struct sluice_link *link)
 {
     if (link->writer >= 0 && sluice_memory_seal_writes(ch->writers[link->writer].memory_fd)) {
         say(link->fd, LINK_REFUSED, ch, -EACCES, NULL, 0);
-        sluice_link_hang_up(ch, link);
+        sluice_link_end(ch, link);
         return;
     }
     attached(ch, link);
     say(link->fd, LINK_READY, ch, 0, NULL, 0);
-}
-
-static void gone(struct sluice_channel *ch, struct sluice_link *link)
-{
-    sluice_log(SLUICE_LOG_DEBUG, "%s: %s gone, pid %d", ch->header->name, role_names[link->role],
-               link->pid);
-    if (link->writer >= 0) {
-        struct sluice_writer *w = &ch->writers[link->writer];
-        if (ch->upstream == link->writer) {
-            sluice_channel_take_requests(ch);
-            sluice_inbox_refresh(ch); /* its last releases */
-            ch->upstream = -1;
-        }
-        if (w->state == WRITER_ATTACHED)
-            w->state = WRITER_LEAVING;
-        if (link->role == SLUICE_UPSTREAM)
-            atomic_store_explicit(&ch->shared->upstream_pid, 0, memory_order_relaxed);
-        else if (link->state == LINK_ATTACHED)
-            atomic_fetch_sub_explicit(&ch->shared->producers, 1, memory_order_relaxed);
-    }
-    close(link->fd);
-    *link = (struct sluice_link){.state = LINK_FREE, .fd = -1, .writer = -1};
-    ch->links_changed = true;
-    ch->news |= SLUICE_WAIT_STATE;
 }
 
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
@@ -180,32 +252,17 @@ void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
         hello(ch, link, &msg);
     else if (whole && link->state == LINK_WELCOMED && msg.say == LINK_MAPPED)
         mapped(ch, link);
-    else
-        gone(ch, link);
-}
-
-/* The watcher of the descriptor sees the end and calls sluice_link_input(). */
-void sluice_link_hang_up(struct sluice_channel *ch, struct sluice_link *link)
-{
-    (void)ch;
-    shutdown(link->fd, SHUT_RDWR);
-}
-
-void sluice_link_drop(struct sluice_channel *ch, struct sluice_link *link)
-{
-    gone(ch, link);
+    else if (!whole || link->state != LINK_ATTACHED || msg.say != LINK_BELL)
+        sluice_link_close(ch, link);
 }
 
 static int dup_all(const struct sluice_channel *ch, int writer, int fds[LINK_FDS])
 {
     fds[LINK_FD_ENGINE] = fcntl(ch->memory_fd, F_DUPFD_CLOEXEC, 0);
-    fds[LINK_FD_WRITER] = fds[LINK_FD_DOORBELL] = fds[LINK_FD_BELL] = -1;
-    if (writer >= 0) {
+    fds[LINK_FD_WRITER] = -1;
+    if (writer >= 0)
         fds[LINK_FD_WRITER] = fcntl(ch->writers[writer].memory_fd, F_DUPFD_CLOEXEC, 0);
-        fds[LINK_FD_DOORBELL] = fcntl(ch->doorbell_fd, F_DUPFD_CLOEXEC, 0);
-        fds[LINK_FD_BELL] = fcntl(ch->writers[writer].bell_fd, F_DUPFD_CLOEXEC, 0);
-    }
-    return fds[LINK_FD_ENGINE] < 0 || (writer >= 0 && fds[LINK_FD_BELL] < 0) ? -errno : 0;
+    return fds[LINK_FD_ENGINE] < 0 || (writer >= 0 && fds[LINK_FD_WRITER] < 0) ? -errno : 0;
 }
 
 int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
@@ -218,13 +275,16 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
         return -EBUSY;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
         return -errno;
-    *link =
-        (struct sluice_link){.state = LINK_WELCOMED, .fd = pair[0], .writer = -1, .pid = getpid()};
+    *link = (struct sluice_link){.state = LINK_WELCOMED,
+                                 .fd = pair[0],
+                                 .writer = -1,
+                                 .pid = getpid(),
+                                 .since_ns = sluice_monotonic_ns()};
     ch->links_changed = true;
     int err = admit(ch, link, role);
     if (err) {
         close(pair[1]);
-        gone(ch, link);
+        sluice_link_close(ch, link);
         return err;
     }
     err = dup_all(ch, link->writer, fds);
@@ -237,7 +297,7 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
     if (err) {
         sluice_detach(*out);
         *out = NULL;
-        gone(ch, link);
+        sluice_link_close(ch, link);
         return err;
     }
     attached(ch, link);

@@ -53,17 +53,25 @@ int sluice_memory_check(int fd, uint64_t bytes)
     return size < 0 || (uint64_t)size < bytes ? -EPROTO : 0;
 }
 
-void *sluice_memory_map(int fd, uint64_t at, uint64_t bytes, bool writable)
+static int prot_of(enum memory_map how)
 {
-    int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-    void *addr = mmap(NULL, bytes, prot, MAP_SHARED | MAP_POPULATE, fd, (off_t)at);
+    return how == MAP_TO_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
+}
+
+static int flags_of(enum memory_map how)
+{
+    return how == MAP_TO_READ_LATER ? MAP_SHARED : MAP_SHARED | MAP_POPULATE;
+}
+
+void *sluice_memory_map(int fd, uint64_t at, uint64_t bytes, enum memory_map how)
+{
+    void *addr = mmap(NULL, bytes, prot_of(how), flags_of(how), fd, (off_t)at);
     return addr == MAP_FAILED ? NULL : addr;
 }
 
-void *sluice_memory_map_twice(int fd, uint64_t at, uint64_t bytes, bool writable)
+void *sluice_memory_map_twice(int fd, uint64_t at, uint64_t bytes, enum memory_map how)
 {
-    int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-    int flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
+    int prot = prot_of(how), flags = flags_of(how) | MAP_FIXED;
     char *base =
         mmap(NULL, 2 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)

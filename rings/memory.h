@@ -4,7 +4,6 @@
 #ifndef SLUICE_RINGS_MEMORY_H
 #define SLUICE_RINGS_MEMORY_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 /* A memfd of that size, close-on-exec, still to be sealed; or negative errno. */
@@ -22,10 +21,13 @@ int sluice_memory_check(int fd, uint64_t bytes);
 /* Size of the memfd, or negative errno. */
 int64_t sluice_memory_size(int fd);
 
-void *sluice_memory_map(int fd, uint64_t at, uint64_t bytes, bool writable);
+/* LATER: pages come as they are touched; the other two have them at once, and take their time. */
+enum memory_map { MAP_TO_READ, MAP_TO_WRITE, MAP_TO_READ_LATER };
+
+void *sluice_memory_map(int fd, uint64_t at, uint64_t bytes, enum memory_map how);
 
 /* The same bytes twice, back to back: no reader ever sees the wrap. NULL with errno on failure. */
-void *sluice_memory_map_twice(int fd, uint64_t at, uint64_t bytes, bool writable);
+void *sluice_memory_map_twice(int fd, uint64_t at, uint64_t bytes, enum memory_map how);
 
 void sluice_memory_unmap(const void *addr, uint64_t bytes); /* NULL is fine */
 

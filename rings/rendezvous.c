@@ -139,7 +139,7 @@ int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name)
     err = bind_name(fd, &addr, name);
     if (!err) {
         snprintf(ch->socket_name, sizeof(ch->socket_name), "%s.sock", name);
-        if (chmod(addr.sun_path, 0600) || listen(fd, 16))
+        if (chmod(addr.sun_path, 0600) || listen(fd, SOMAXCONN))
             err = -errno;
     }
     flock(ch->directory_fd, LOCK_UN);

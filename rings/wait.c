@@ -1,13 +1,12 @@
 /*
- * Sleeping, the clients' end. One poll(2) on an eventfd and the rendezvous socket: a futex word
- * would wake for entries just as fast, but not when the engine dies.
+ * Sleeping, the clients' end: one poll(2) on the rendezvous socket, on which the engine rings. A
+ * futex word would wake for entries just as fast, but not when the engine dies.
  */
 #include "rings/client.h"
 #include "base/clock.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 /* Changes whenever something in the state does that one can wait for. */
@@ -20,13 +19,22 @@ static uint64_t state_word(const struct sluice_client *c)
     return version << 16 | state << 8 | ready;
 }
 
+/* In any of the two that was full. */
+static bool room_came_back(struct sluice_client *c)
+{
+    if (!c->outbox.full && !c->pongs.full)
+        return true;
+    bool outbox = c->outbox.full && sluice_producer_has_room(&c->outbox);
+    bool pongs = c->pongs.full && sluice_producer_has_room(&c->pongs);
+    return outbox || pongs;
+}
+
 static unsigned look(struct sluice_client *c, unsigned what)
 {
     unsigned there = 0;
     if ((what & SLUICE_WAIT_INBOX) && c->role != SLUICE_PRODUCER && sluice_client_has_entry(c))
         there |= SLUICE_WAIT_INBOX;
-    if ((what & SLUICE_WAIT_OUTBOX) && c->mine && sluice_producer_has_room(&c->outbox) &&
-        sluice_producer_has_room(&c->pongs))
+    if ((what & SLUICE_WAIT_OUTBOX) && c->mine && room_came_back(c))
         there |= SLUICE_WAIT_OUTBOX;
     if ((what & SLUICE_WAIT_STATE) && state_word(c) != c->state_seen)
         there |= SLUICE_WAIT_STATE;
@@ -34,11 +42,6 @@ static unsigned look(struct sluice_client *c, unsigned what)
 }
 
 int sluice_client_fd(const struct sluice_client *c)
-{
-    return c->bell_fd;
-}
-
-int sluice_client_hangup_fd(const struct sluice_client *c)
 {
     return c->sock;
 }
@@ -53,23 +56,17 @@ int sluice_client_arm(struct sluice_client *c, unsigned what)
     return (int)look(c, what);
 }
 
-void sluice_client_disarm(struct sluice_client *c)
+/* Takes one ring off the socket; there is at most one for each time armed. */
+int sluice_client_disarm(struct sluice_client *c)
 {
-    eventfd_t rung;
-    if (!c->mine)
-        return;
-    atomic_store_explicit(&c->mine->waiting, 0, memory_order_relaxed);
-    eventfd_read(c->bell_fd, &rung); /* non-blocking; nothing there is fine */
-}
-
-static bool hung_up(struct sluice_client *c)
-{
-    char byte;
-    if (c->gone)
-        return true;
-    ssize_t n = recv(c->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    c->gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
-    return c->gone;
+    struct link_message msg;
+    if (c->mine)
+        atomic_store_explicit(&c->mine->waiting, 0, memory_order_relaxed);
+    if (!c->gone) {
+        ssize_t n = recv(c->sock, &msg, sizeof(msg), MSG_DONTWAIT);
+        c->gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    }
+    return c->gone ? -EPIPE : 0;
 }
 
 static int left_ms(const struct sluice_client *c, int64_t timeout_ns, uint64_t start)
@@ -85,29 +82,35 @@ static int left_ms(const struct sluice_client *c, int64_t timeout_ns, uint64_t s
     return ms > 1000000 ? 1000000 : (int)ms;
 }
 
+/* One sleep: 0, or negative errno. */
+static int doze(struct sluice_client *c, unsigned what, int ms)
+{
+    struct pollfd bell = {.fd = c->sock, .events = POLLIN};
+    int there = sluice_client_arm(c, what);
+    int n = there || c->gone || ms == 0 ? 0 : poll(&bell, 1, ms);
+    int err = n < 0 ? -errno : 0;
+    sluice_client_disarm(c);
+    return err;
+}
+
 int sluice_client_wait(struct sluice_client *c, unsigned what, int64_t timeout_ns)
 {
     uint64_t start = sluice_monotonic_ns();
     for (;;) {
-        struct pollfd fds[] = {{.fd = c->sock, .events = POLLIN},
-                               {.fd = c->bell_fd, .events = POLLIN}};
         unsigned there = look(c, what);
         int ms = left_ms(c, timeout_ns, start);
-        if (!there && ms != 0) {
-            there = (unsigned)sluice_client_arm(c, what);
-            int n = there || c->gone ? 0 : poll(fds, 2, ms);
-            int err = n < 0 ? -errno : 0;
-            sluice_client_disarm(c);
+        if (!there) {
+            int err = doze(c, what, ms); /* of no time: to notice the engine's end */
             if (err)
                 return err;
-            there |= look(c, what);
+            there = look(c, what);
         }
         if (there & SLUICE_WAIT_STATE)
             c->state_seen = state_word(c);
         if (there)
             return (int)there;
-        if (hung_up(c))
-            return look(c, what) ? (int)look(c, what) : -EPIPE;
+        if (c->gone)
+            return -EPIPE;
         if (ms == 0)
             return 0;
     }

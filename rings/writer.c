@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -42,7 +41,7 @@ static void lay_out(struct writer_header *h, const struct engine_header *e, enum
  * goes away at once: afterwards the engine only reads this memory. */
 static int write_start(const struct sluice_channel *ch, int fd, const struct writer_header *h)
 {
-    char *page = sluice_memory_map(fd, 0, WRITER_FIXED_BYTES, true);
+    char *page = sluice_memory_map(fd, 0, WRITER_FIXED_BYTES, MAP_TO_WRITE);
     if (!page)
         return -errno;
     memcpy(page, h, sizeof(*h));
@@ -63,7 +62,7 @@ static int open_box(struct sluice_outbox *box, int fd, const struct ring_part *p
                                   .byte_count = part->bytes};
     atomic_store_explicit(&heads->byte_head, 0, memory_order_relaxed);
     atomic_store_explicit(&heads->slot_head, 0, memory_order_relaxed);
-    box->base = sluice_memory_map_twice(fd, part->at, part->bytes, false);
+    box->base = sluice_memory_map_twice(fd, part->at, part->bytes, MAP_TO_READ_LATER);
     return box->base ? 0 : -errno;
 }
 
@@ -71,7 +70,7 @@ static int open_box(struct sluice_outbox *box, int fd, const struct ring_part *p
 static int map_writer(struct sluice_channel *ch, struct sluice_writer *w,
                       const struct writer_header *h)
 {
-    w->fixed = sluice_memory_map(w->memory_fd, 0, h->outbox.at, false);
+    w->fixed = sluice_memory_map(w->memory_fd, 0, h->outbox.at, MAP_TO_READ_LATER);
     if (!w->fixed)
         return -errno;
     w->fixed_bytes = h->outbox.at;
@@ -92,18 +91,24 @@ static int build_writer(struct sluice_channel *ch, struct sluice_writer *w, int 
     w->memory_fd = sluice_memory_create("sluice-writer", h.memory_bytes);
     if (w->memory_fd < 0)
         return w->memory_fd;
-    w->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (w->bell_fd < 0)
-        return -errno;
     int err = write_start(ch, w->memory_fd, &h);
     if (!err)
         err = map_writer(ch, w, &h);
     return err ? err : sluice_memory_seal_size(w->memory_fd);
 }
 
+/* The last place is the upstream's. */
+static bool producer_may_come(const struct sluice_channel *ch)
+{
+    uint32_t free_places = 0;
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++)
+        free_places += ch->writers[i].state == WRITER_FREE;
+    return free_places > (ch->upstream < 0 ? 1u : 0u);
+}
+
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index)
 {
-    if (role == SLUICE_UPSTREAM && ch->upstream >= 0)
+    if (role == SLUICE_UPSTREAM ? ch->upstream >= 0 : !producer_may_come(ch))
         return -EBUSY;
     for (int i = 0; i < (int)SLUICE_WRITERS_MAX; i++) {
         struct sluice_writer *w = &ch->writers[i];
@@ -134,8 +139,6 @@ void sluice_writer_free(struct sluice_channel *ch, struct sluice_writer *w)
     sluice_memory_unmap(w->fixed, w->fixed_bytes);
     if (w->memory_fd >= 0)
         close(w->memory_fd);
-    if (w->bell_fd >= 0)
-        close(w->bell_fd);
     *w = (struct sluice_writer){.state = WRITER_FREE};
 }
 
@@ -146,12 +149,12 @@ void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w
     sluice_log(SLUICE_LOG_WARN, "%s: a client wrote nonsense into its memory and is thrown out",
                ch->header->name);
     sluice_count(ch, SLUICE_COUNTER_clients_corrupt, 1);
-    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
-        if (ch->links[i].state != LINK_FREE && ch->links[i].writer == index)
-            sluice_link_hang_up(ch, &ch->links[i]);
-    if (ch->upstream == index)
-        ch->upstream = -1;
     w->state = WRITER_CORRUPT;
+    if (ch->upstream == index)
+        ch->upstream = -1; /* nothing it said counts any more */
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
+        if (ch->links[i].writer == index)
+            sluice_link_end(ch, &ch->links[i]);
 }
 
 void sluice_channel_take_requests(struct sluice_channel *ch)

@@ -111,12 +111,18 @@ static void finish_close(struct sluice_conn *c)
     c->events->closed(c);
 }
 
+static void over(struct sluice_timer *timer)
+{
+    finish_close(SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline));
+}
+
+/* Told by the loop, never inside a call of the user's. */
 void sluice_conn_end(struct sluice_conn *c)
 {
     SLUICE_CHECK(c->ops > 0);
     c->ops--;
     if (c->state == SLUICE_CONN_CLOSING && c->ops == 0)
-        finish_close(c);
+        sluice_loop_start_timer(c->loop, &c->deadline, 0, over);
 }
 
 void sluice_conn_close(struct sluice_conn *c, enum sluice_reason reason, int os_error)
@@ -274,6 +280,7 @@ int sluice_conn_start(struct sluice_conn *c, const struct sluice_url *url)
     c->os_error = c->last_error = 0;
     c->reset = false;
     c->acked_bytes = UINT64_MAX;
+    sluice_loop_refresh_now(c->loop);
     c->give_up_ns = c->loop->now_ns + c->cfg->connect_timeout_ns;
     const char *host = host_to_resolve(c);
     if (sluice_resolve_literal(&c->addresses, host, url->port) == 0) {

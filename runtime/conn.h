@@ -76,4 +76,10 @@ static inline bool sluice_conn_is_live(const struct sluice_conn *c)
     return c->state == SLUICE_CONN_OPEN || c->state == SLUICE_CONN_DRAINING;
 }
 
+/* Another may start. */
+static inline bool sluice_conn_is_over(const struct sluice_conn *c)
+{
+    return c->state == SLUICE_CONN_IDLE || c->state == SLUICE_CONN_CLOSED;
+}
+
 #endif

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 
 static void ended(struct sluice_door *door)
 {
@@ -26,16 +25,6 @@ static void on_listener(struct sluice_op *op, int32_t result, bool more)
     if (!door->doorman->stopping)
         while (sluice_channel_accept(door->doorman->ch) == 0)
             ;
-}
-
-static void on_doorbell(struct sluice_op *op, int32_t result, bool more)
-{
-    struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
-    eventfd_t count;
-    (void)result;
-    if (!more)
-        ended(door);
-    eventfd_read(door->doorman->ch->doorbell_fd, &count);
 }
 
 static void on_link(struct sluice_op *op, int32_t result, bool more)
@@ -63,7 +52,6 @@ void sluice_doorman_init(struct sluice_doorman *d, struct sluice_loop *loop,
 {
     *d = (struct sluice_doorman){.loop = loop, .ch = ch};
     init_door(d, &d->listener, SLUICE_OP_MULTI, on_listener);
-    init_door(d, &d->doorbell, SLUICE_OP_MULTI, on_doorbell);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         init_door(d, &d->links[i], 0, on_link);
     ch->links_changed = true;
@@ -88,7 +76,6 @@ void sluice_doorman_work(struct sluice_doorman *d)
         return;
     d->ch->links_changed = false;
     watch(d, &d->listener, d->ch->listen_fd);
-    watch(d, &d->doorbell, d->ch->doorbell_fd);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         if (d->ch->links[i].state != LINK_FREE)
             watch(d, &d->links[i], d->ch->links[i].fd);
@@ -104,7 +91,6 @@ void sluice_doorman_stop(struct sluice_doorman *d)
 {
     d->stopping = true;
     unwatch(d, &d->listener);
-    unwatch(d, &d->doorbell);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         unwatch(d, &d->links[i]);
 }

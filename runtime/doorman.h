@@ -1,6 +1,6 @@
 /*
- * The doorman of a channel: watches its listening socket, its clients' sockets and its doorbell on
- * a loop, and lets rings/link.c do the rest.
+ * The doorman of a channel: watches its listening socket and its clients' sockets, on which they
+ * ring as well, and lets rings/link.c do the rest.
  */
 #ifndef SLUICE_DOORMAN_H
 #define SLUICE_DOORMAN_H
@@ -19,7 +19,7 @@ struct sluice_door {
 struct sluice_doorman {
     struct sluice_loop *loop;
     struct sluice_channel *ch;
-    struct sluice_door listener, doorbell, links[SLUICE_LINKS_MAX];
+    struct sluice_door listener, links[SLUICE_LINKS_MAX];
     uint32_t watching;
     bool stopping;
 };

@@ -14,15 +14,21 @@
 #include <unistd.h>
 
 #define OPS_MAX_DEFAULT 256u
+#define OPS_MIN         64u
 #define FILES_MAX       64u
 #define SPIN_NS_DEFAULT (50 * SLUICE_NS_PER_US)
 
 /* A TSC read serves; the simulation has a clock of its own. */
-static uint64_t read_now(const struct sluice_loop *loop)
+static uint64_t read_now(const struct sluice_loop *loop, uint64_t cycles)
 {
     if (loop->be->ops == &sluice_backend_sim)
         return loop->be->ops->now_ns(loop->be);
-    return sluice_cycles_to_monotonic(loop->clock, loop->poll_cycle);
+    return sluice_cycles_to_monotonic(loop->clock, cycles);
+}
+
+void sluice_loop_refresh_now(struct sluice_loop *loop)
+{
+    loop->now_ns = read_now(loop, sluice_cycles());
 }
 
 static void run_posts(struct sluice_loop *loop)
@@ -96,7 +102,7 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     loop->wake_op.poll.events = POLLIN;
     arm_wake(loop);
     loop->poll_cycle = sluice_cycles();
-    loop->now_ns = read_now(loop);
+    loop->now_ns = read_now(loop, loop->poll_cycle);
     *out = loop;
     return 0;
 }
@@ -115,6 +121,10 @@ int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config
     bool choose = !cfg->backend || strcmp(cfg->backend, "auto") == 0;
     if (!choose && strcmp(cfg->backend, "uring") != 0) {
         say_why(why, why_bytes, "no such backend: this version has uring (and auto)");
+        return -EINVAL;
+    }
+    if (cfg->ops_max && cfg->ops_max < OPS_MIN) {
+        say_why(why, why_bytes, "ops_max: 64 at least: a channel alone watches 33 descriptors");
         return -EINVAL;
     }
     int err = sluice_loop_create_on(out, &sluice_backend_uring, cfg, 0);
@@ -188,12 +198,11 @@ static void note_turn(struct sluice_loop *loop, uint64_t since_cycle)
 /* 1: something was done, 0: nothing, or negative errno. */
 static int turn(struct sluice_loop *loop, int64_t timeout_ns)
 {
-    uint64_t start = sluice_cycles();
     int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
     if (n < 0)
         return n;
     loop->poll_cycle = sluice_cycles();
-    loop->now_ns = read_now(loop);
+    loop->now_ns = read_now(loop, loop->poll_cycle);
     for (int i = 0; i < n; i++) {
         const struct sluice_completion *c = &loop->completions[i];
         c->op->done(c->op, c->result, c->more);
@@ -204,7 +213,7 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         did |= src->work(src);
     }
     if (did)
-        note_turn(loop, timeout_ns == 0 ? start : loop->poll_cycle);
+        note_turn(loop, loop->poll_cycle);
     return did;
 }
 

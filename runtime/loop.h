@@ -63,6 +63,9 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
 void sluice_loop_add_source(struct sluice_loop *loop, struct sluice_source *src);
 void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *src);
 
+/* Before a deadline is counted from now: the last turn may be long ago. */
+void sluice_loop_refresh_now(struct sluice_loop *loop);
+
 /* Any thread. */
 void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post);
 

@@ -35,7 +35,7 @@ struct sluice_loop_config {
     const char *backend; /* "auto" (or NULL) or "uring"; a named one never changes silently */
     enum sluice_idle idle;
     uint32_t spin_us; /* for SLUICE_IDLE_SPIN; 0: 50 */
-    uint32_t ops_max; /* operations in flight; 0: 256. Everything is allocated at creation */
+    uint32_t ops_max; /* operations in flight, 64 at least; 0: 256. Allocated at creation */
 };
 
 /**
@@ -43,8 +43,8 @@ struct sluice_loop_config {
  *
  * @param out  receives the loop, NULL on failure.
  * @param why  NULL, or receives one line that names what failed and what to do.
- * @return 0, or -EINVAL unknown backend; -ENOSYS, -EPERM io_uring is not to be had; -ENOMEM,
- * -EMFILE a limit is too low; other negated errno values.
+ * @return 0, or -EINVAL unknown backend or ops_max too small; -ENOSYS, -EPERM io_uring is not to be
+ * had; -ENOMEM, -EMFILE a limit is too low; other negated errno values.
  */
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);
@@ -102,14 +102,16 @@ struct sluice_transport_config {
  * Bind a channel to a loop.
  *
  * @param ch  borrowed while the transport lives: no one else may use it.
- * @return 0 or -EINVAL, -ENOMEM. *out is NULL on failure.
+ * @return 0, -ENOMEM, or -ENOBUFS the loop has as many transports as it can take (8). *out is NULL
+ * on failure.
  */
 SLUICE_API int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
                                        struct sluice_channel *ch,
                                        const struct sluice_transport_config *cfg,
                                        const struct sluice_transport_events *events, void *user);
 
-/** Destroy; a connection that is open is reset. Not inside a callback. NULL is fine. */
+/** Destroy; a connection that is open is reset. Turns the loop until its operations have ended, so
+ *  callbacks of others may come meanwhile. Not inside a callback. NULL is fine. */
 SLUICE_API void sluice_transport_destroy(struct sluice_transport *t);
 
 /**

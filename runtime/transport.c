@@ -34,16 +34,35 @@ struct sluice_transport {
     uint64_t opened_ns;  /* CLOCK_REALTIME, 0: not open yet */
     bool ending;         /* in order: no more than what stands in the outboxes leaves */
     bool fin_sent;
+    bool send_failed; /* the peer reads no more */
     struct sluice_timer drain;
+    uint64_t acked_seen; /* when the drain limit last ran out */
     uint64_t heartbeat_ns;
     uint64_t inbox_seen; /* metadata tail last shown to on_inbox */
 };
 
 /* ---- the end ---- */
 
+static void restart_drain(struct sluice_transport *t);
+
+/* One SEND may outlast the limit with a slow peer: its acknowledgements tell that it is not silent.
+ */
+static bool peer_takes_bytes(struct sluice_transport *t)
+{
+    uint64_t before = t->acked_seen;
+    if (t->ending || !t->tx.sending || !sluice_conn_is_live(&t->conn))
+        return false;
+    t->acked_seen = sluice_loop_sockets(t->loop)->acked_bytes(t->loop->be, t->conn.fd);
+    return t->acked_seen != UINT64_MAX && t->acked_seen != before;
+}
+
 static void drain_over(struct sluice_timer *timer)
 {
     struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, drain);
+    if (peer_takes_bytes(t)) {
+        restart_drain(t);
+        return;
+    }
     sluice_conn_close(&t->conn, t->rx.eof ? SLUICE_REASON_PEER_CLOSE : SLUICE_REASON_LOCAL_CLOSE,
                       0);
 }
@@ -77,7 +96,9 @@ static void consider_end(struct sluice_transport *t)
     if (in_ended && (t->fin_sent || (queue_empty && !anybody_attached(t))))
         sluice_conn_close(&t->conn,
                           t->ending ? SLUICE_REASON_LOCAL_CLOSE : SLUICE_REASON_PEER_CLOSE, 0);
-    else if ((t->ending || in_ended || (t->fin_sent && !anybody_attached(t))) && !t->drain.link)
+    else if (!t->ending && !in_ended && anybody_attached(t))
+        sluice_timer_stop(&t->drain); /* somebody came back in time */
+    else if (!t->drain.link)
         restart_drain(t);
 }
 
@@ -164,6 +185,20 @@ static void on_failed(void *user, int os_error)
     sluice_conn_close(&t->conn, sluice_conn_reason(os_error), os_error);
 }
 
+/* The peer takes no more, but what it sent before is still in the kernel: rx ends the connection,
+ * with the same error, behind the last byte of it. */
+static void on_send_failed(void *user, int os_error)
+{
+    struct sluice_transport *t = user;
+    if ((os_error != EPIPE && os_error != ECONNRESET) || t->rx.eof ||
+        !sluice_conn_is_live(&t->conn)) {
+        on_failed(user, os_error);
+        return;
+    }
+    t->send_failed = true;
+    sluice_tx_stop(&t->tx);
+}
+
 static void on_fin(void *user)
 {
     struct sluice_transport *t = user;
@@ -183,7 +218,7 @@ static void on_sent(void *user)
 
 static const struct sluice_rx_events rx_events = {.eof = on_eof, .failed = on_failed};
 static const struct sluice_tx_events tx_events = {
-    .fin = on_fin, .sent = on_sent, .failed = on_failed};
+    .fin = on_fin, .sent = on_sent, .failed = on_send_failed};
 
 /* ---- the beginning ---- */
 
@@ -233,12 +268,12 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
         return -EINVAL;
     if (strcmp(url.scheme, "tcp") != 0)
         return -EPROTONOSUPPORT;
-    if (t->conn.state != SLUICE_CONN_IDLE && t->conn.state != SLUICE_CONN_CLOSED)
+    if (!sluice_conn_is_over(&t->conn))
         return -EISCONN;
     if (!sluice_inbox_has_room_to_open(t->ch))
         return -EAGAIN;
     t->opened_ns = 0;
-    t->ending = t->fin_sent = false;
+    t->ending = t->fin_sent = t->send_failed = false;
     t->tx.connection = t->connection;
     int err = sluice_conn_start(&t->conn, &url);
     if (!err)
@@ -266,18 +301,19 @@ static struct sluice_transport *of_source(struct sluice_source *src)
 static void heed_clients(struct sluice_transport *t)
 {
     sluice_channel_take_requests(t->ch);
-    if (t->ch->close_requested) {
-        t->ch->close_requested = false;
+    if (t->ch->close_requested && !t->ending)
         sluice_transport_close(t);
-    }
+    t->ch->close_requested = false;
     if (t->ch->corrupt) {
         t->ch->corrupt = false;
         sluice_conn_close(&t->conn, SLUICE_REASON_CORRUPT, 0);
     }
 }
 
+/* For those who look on: sluice stat, observers. */
 static void beat(struct sluice_transport *t)
 {
+    sluice_channel_show(t->ch);
     struct engine_shared *s = t->ch->shared;
     const struct sluice_loop_stats *stats = &t->loop->stats;
     t->heartbeat_ns = t->loop->now_ns;
@@ -303,10 +339,11 @@ static bool work(struct sluice_source *src)
     struct sluice_transport *t = of_source(src);
     sluice_doorman_work(&t->doorman);
     heed_clients(t);
+    bool did =
+        sluice_rx_work(&t->rx); /* before on_inbox: it publishes, and the next turn may sleep */
     show_inbox(t);
-    bool did = sluice_rx_work(&t->rx);
     did |= sluice_tx_work(&t->tx);
-    if (t->ending || t->rx.eof || t->fin_sent)
+    if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
         consider_end(t);
     sluice_channel_flush(t->ch);
     if (t->loop->now_ns - t->heartbeat_ns > HEARTBEAT_NS)
@@ -318,6 +355,7 @@ static void park(struct sluice_source *src)
 {
     struct sluice_transport *t = of_source(src);
     beat(t);
+    sluice_channel_flush(t->ch); /* what was changed between two runs of the loop */
     sluice_channel_sleep(t->ch,
                          WAKE_ON_OUTBOX | (sluice_rx_is_stalled(&t->rx) ? WAKE_ON_INBOX : 0));
 }
@@ -326,8 +364,7 @@ static bool pending(struct sluice_source *src)
 {
     struct sluice_transport *t = of_source(src);
     return t->ch->links_changed || t->ch->close_requested || sluice_tx_pending(&t->tx) ||
-           sluice_channel_has_request(t->ch) ||
-           (sluice_rx_is_stalled(&t->rx) && sluice_rx_work(&t->rx));
+           sluice_channel_has_request(t->ch) || sluice_rx_work(&t->rx);
 }
 
 static void unpark(struct sluice_source *src)
@@ -347,7 +384,7 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
                                               .rcvbuf_bytes = cfg->rcvbuf_bytes,
                                               .sndbuf_bytes = cfg->sndbuf_bytes};
     t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
-    t->connection = 1;
+    t->connection = atomic_load_explicit(&t->ch->shared->connection, memory_order_relaxed);
     sluice_conn_init(&t->conn, t->loop, &t->conn_cfg, &conn_events);
     sluice_tx_init(&t->tx, &t->conn, t->ch, &tx_events, t);
     return sluice_rx_init(&t->rx, &t->conn, t->ch, cfg->receive, &rx_events, t);
@@ -401,7 +438,7 @@ void sluice_transport_destroy(struct sluice_transport *t)
     t->conn.reset = true;
     sluice_conn_close(&t->conn, SLUICE_REASON_LOCAL_CLOSE, 0);
     sluice_doorman_stop(&t->doorman);
-    while (t->doorman.watching || t->conn.ops)
+    while (t->doorman.watching || !sluice_conn_is_over(&t->conn))
         if (sluice_loop_turn(t->loop) < 0)
             break;
     sluice_loop_remove_source(t->loop, &t->source);

@@ -132,11 +132,26 @@ static bool leaving_run(struct sluice_tx *tx)
         struct sluice_writer *w = oldest_leaving(tx->ch);
         if (!w)
             return false;
-        if (form_run(tx, w, &w->outbox) || form_run(tx, w, &w->pongs))
+        if (form_run(tx, w, &w->outbox) ||
+            (w->state == WRITER_LEAVING && form_run(tx, w, &w->pongs)))
             return true;
         if (w->state == WRITER_LEAVING)
             sluice_writer_free(tx->ch, w);
     }
+}
+
+/* The common case of a turn that spins: cheap, for it is paid on every look. Nonsense counts as
+ * something: forming a run throws its writer out. */
+static bool nothing_waits(const struct sluice_tx *tx)
+{
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
+        struct sluice_writer *w = &tx->ch->writers[i];
+        if (w->state == WRITER_LEAVING ||
+            (w->state == WRITER_ATTACHED &&
+             (sluice_outbox_refresh(&w->outbox) != 0 || sluice_outbox_refresh(&w->pongs) != 0)))
+            return false;
+    }
+    return true;
 }
 
 /* Rule 4 and 7: a batch of the outbox, then PONGs, then the next writer. */
@@ -222,7 +237,7 @@ bool sluice_tx_work(struct sluice_tx *tx)
 {
     if (!tx->started || tx->sending)
         return false;
-    if (!tx->owner && !next_run(tx))
+    if (!tx->owner && (nothing_waits(tx) || !next_run(tx)))
         return false;
     if (tx->run_bytes == 0) { /* a WS_CLOSE of no bytes */
         took(tx, 0);

@@ -188,7 +188,6 @@ static void wait_and_read(struct cat *cat)
     struct pollfd fds[] = {
         {.fd = wants_stdin(cat) ? STDIN_FILENO : -1, .events = POLLIN},
         {.fd = sluice_client_fd(cat->client), .events = POLLIN},
-        {.fd = sluice_client_hangup_fd(cat->client), .events = POLLIN},
         {.fd = stop_fd(), .events = POLLIN},
     };
     int64_t left = silence_left_ns(cat);
@@ -196,14 +195,14 @@ static void wait_and_read(struct cat *cat)
     unsigned what = SLUICE_WAIT_INBOX | (cat->outbox_full ? SLUICE_WAIT_OUTBOX : 0u);
     int there = sluice_client_arm(cat->client, what);
     int n = poll(fds, sizeof(fds) / sizeof(fds[0]), there ? 0 : timeout_ms);
-    sluice_client_disarm(cat->client);
+    int gone = sluice_client_disarm(cat->client);
     if (n < 0)
         return; /* EINTR: stop_count() tells */
     if (fds[0].revents)
         read_stdin(cat);
     else if (left == 0)
         request_close(cat);
-    if (fds[2].revents) {
+    if (gone) {
         while (!cat->failed && pump_inbox(cat)) {
             /* what the engine left behind */
         }

@@ -8,6 +8,7 @@ expects the PONG. At the end: an "end" message with the count, CLOSE, and a summ
 import argparse
 import asyncio
 import json
+import sys
 import time
 import zlib
 
@@ -78,7 +79,10 @@ class Feed:
         async with websockets.serve(self.serve, "127.0.0.1", self.options.port, compression=None,
                                     ping_interval=None, max_queue=1024) as server:
             print(server.sockets[0].getsockname()[1], flush=True)
-            await asyncio.wait_for(self.done.wait(), self.options.seconds + 60)
+            try:
+                await asyncio.wait_for(self.done.wait(), self.options.seconds + 60)
+            except asyncio.TimeoutError:
+                sys.exit("feed: no client subscribed and stayed to the end: nothing was checked")
         summary = {"sent": self.sent, "sent_bytes": self.sent_bytes, "received": self.received,
                    "pings": self.pings, "pongs": self.pongs}
         if self.options.summary:

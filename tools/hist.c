@@ -35,9 +35,10 @@ uint64_t hist_percentile(const struct hist *h, double percent)
 {
     if (h->count == 0 || percent >= 100)
         return h->max;
-    uint64_t rank = (uint64_t)(percent / 100 * (double)h->count + 0.5), seen = 0;
-    if (rank == 0)
-        rank = 1;
+    double exact = percent / 100 * (double)h->count;
+    uint64_t rank = (uint64_t)exact, seen = 0;
+    if (rank == 0 || exact - (double)rank > 1e-6) /* 99.9 is no binary fraction */
+        rank++;
     for (uint32_t i = 0; i < HIST_COUNTS; i++) {
         seen += h->counts[i];
         if (seen >= rank)

@@ -22,7 +22,7 @@ struct hist {
 /** Values above HIST_MAX_NS count as HIST_MAX_NS, but max keeps them as they are. */
 void hist_record(struct hist *h, uint64_t ns);
 
-/** The value that percent of all are not above; 0 when empty. 100: the largest, exactly. */
+/** The least value that percent of all are not above; 0 when empty. 100: the largest, exactly. */
 uint64_t hist_percentile(const struct hist *h, double percent);
 
 #endif

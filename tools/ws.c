@@ -1,7 +1,7 @@
 /*
  * sluice ws: the reference upstream. A WebSocket client over a channel: upgrade, messages to
- * stdout, PINGs answered through PONGS, CLOSE both ways. Frames are ws_frames.c's, the handshake
- * ws_upgrade.c's.
+ * stdout, PINGs answered through PONGS, CLOSE both ways. Frames are ws_frames.c's, the URL and the
+ * handshake ws_upgrade.c's.
  */
 #include "tools.h"
 
@@ -12,18 +12,20 @@
 #include "ws_report.h"
 #include "ws_upgrade.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-#define ENTRIES_MAX  256u
-#define CLOSE_NS     5000000000ll /* how long we wait for the peer's half of the end */
-#define CLOSE_NORMAL 1000u        /* RFC 6455, 7.4.1 */
-#define CLOSE_BROKEN 1002u
-#define CLOSE_NONE   1005u
+#define ENTRIES_MAX 256u
+#define CLOSE_NS    5000000000ll /* how long we wait for the peer's half of the end */
+#define ABANDON_NS  1000000000ll /* the same, when it is of no use any more */
+#define LINES_BYTES 65536u
 
 enum phase {
     UPGRADING,
@@ -48,9 +50,15 @@ struct ws {
     bool want_close, want_fin; /* to be queued when the outbox has room */
     unsigned close_code;
     bool outbox_full;
-    int64_t give_up_ns; /* of the wait in CLOSING and CLOSED */
-    bool ended;         /* DISCONNECTED came */
-    int failed;         /* exit code of what ended us, said already */
+    int64_t give_up_ns;  /* of the wait in UPGRADING, CLOSING and CLOSED */
+    bool ended;          /* DISCONNECTED came */
+    int failed;          /* exit code of what ended us, said already */
+    bool abandon;        /* nobody can go on with this connection: end it */
+    unsigned abandon_as; /* with a CLOSE of this code; 0: without */
+    bool unready;        /* said so while inside a message that no successor can go on with */
+    bool stdout_failed, nobody_reads;
+    size_t line_bytes; /* in lines, not written yet */
+    uint8_t lines[LINES_BYTES];
 };
 
 static int64_t now_ns(void)
@@ -58,6 +66,14 @@ static int64_t now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/* The connection is of no use to anybody any more. */
+static int fail_abandoning(struct ws *ws, unsigned code, int failed)
+{
+    ws->abandon = true;
+    ws->abandon_as = ws->phase == OPEN ? code : 0;
+    return failed;
 }
 
 static void begin_close(struct ws *ws, unsigned code)
@@ -69,38 +85,81 @@ static void begin_close(struct ws *ws, unsigned code)
     ws->give_up_ns = now_ns() + CLOSE_NS;
 }
 
+/* ---- stdout ---- */
+
+/* EAGAIN: somebody gave us a non-blocking stdout. A second signal ends us at once. */
+static void write_lines(struct ws *ws)
+{
+    for (size_t at = 0; at < ws->line_bytes && !ws->stdout_failed && stop_count() < 2;) {
+        ssize_t n = write(STDOUT_FILENO, ws->lines + at, ws->line_bytes - at);
+        if (n >= 0) {
+            at += (size_t)n;
+        } else if (errno == EAGAIN) {
+            struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+            poll(&out, 1, -1);
+        } else if (errno != EINTR) {
+            ws->stdout_failed = true;
+            ws->nobody_reads = errno == EPIPE && !ws->failed;
+            int failed = errno == EPIPE ? 128 + SIGPIPE : fail_stdout(-errno);
+            if (!ws->failed) /* what was said first counts */
+                ws->failed = fail_abandoning(ws, FRAMES_CLOSE_NORMAL, failed);
+        }
+    }
+    ws->line_bytes = 0;
+}
+
+static void put(struct ws *ws, const void *bytes, size_t count)
+{
+    const uint8_t *from = bytes;
+    while (count > 0) {
+        size_t n = LINES_BYTES - ws->line_bytes;
+        n = n < count ? n : count;
+        memcpy(ws->lines + ws->line_bytes, from, n);
+        ws->line_bytes += n;
+        from += n;
+        count -= n;
+        if (ws->line_bytes == LINES_BYTES)
+            write_lines(ws);
+    }
+}
+
+static void put_text(struct ws *ws, const uint8_t *bytes, size_t count)
+{
+    for (size_t from = 0, i = 0; i <= count; i++) {
+        if (i < count && bytes[i] != '\n' && bytes[i] != '\r' && bytes[i] != '\\')
+            continue;
+        put(ws, bytes + from, i - from);
+        if (i < count)
+            put(ws, bytes[i] == '\n' ? "\\n" : bytes[i] == '\r' ? "\\r" : "\\\\", 2);
+        from = i + 1;
+    }
+}
+
+static void put_hex(struct ws *ws, const uint8_t *bytes, size_t count)
+{
+    static const char digits[] = "0123456789abcdef";
+    put(ws, "0x", 2);
+    for (size_t i = 0; i < count; i++)
+        put(ws, (const char[]){digits[bytes[i] >> 4], digits[bytes[i] & 15]}, 2);
+}
+
 /* ---- what comes in ---- */
 
 /* A message per line: text with \ and line breaks escaped, binary as hex behind "0x". */
-static void print_message(bool text, const uint8_t *bytes, size_t count)
-{
-    if (!text)
-        fputs("0x", stdout);
-    for (size_t i = 0; i < count; i++) {
-        if (!text)
-            printf("%02x", bytes[i]);
-        else if (bytes[i] == '\n')
-            fputs("\\n", stdout);
-        else if (bytes[i] == '\r')
-            fputs("\\r", stdout);
-        else if (bytes[i] == '\\')
-            fputs("\\\\", stdout);
-        else
-            putchar_unlocked(bytes[i]);
-    }
-    putchar_unlocked('\n');
-}
-
 static void on_message(void *user, bool text, const uint8_t *bytes, size_t count)
 {
     struct ws *ws = user;
     if (ws->phase != OPEN || ws->want_close)
         return; /* behind our CLOSE nothing counts */
-    print_message(text, bytes, count);
+    if (text)
+        put_text(ws, bytes, count);
+    else
+        put_hex(ws, bytes, count);
+    put(ws, "\n", 1);
     ws->report.messages++;
     ws->report.bytes += count;
     if (ws->options->count && ws->report.messages == (uint64_t)ws->options->count)
-        begin_close(ws, CLOSE_NORMAL);
+        begin_close(ws, FRAMES_CLOSE_NORMAL);
 }
 
 static void send_pong(struct ws *ws)
@@ -122,13 +181,25 @@ static void on_ping(void *user, const uint8_t *bytes, size_t count)
     send_pong(ws);
 }
 
+/* The reason is the peer's: it must not steer a terminal. */
+static void log_close(const struct ws *ws, unsigned code, const uint8_t *reason, size_t count)
+{
+    char text[FRAMES_CONTROL_MAX + 1] = "";
+    for (size_t i = 0; i < count && i < FRAMES_CONTROL_MAX; i++)
+        text[i] = (char)(iscntrl(reason[i]) ? '?' : reason[i]);
+    if (code && code != FRAMES_CLOSE_NORMAL)
+        sluice_log(SLUICE_LOG_INFO, "%s: the peer closed the WebSocket: %u%s%s", ws->session.target,
+                   code, *text ? " " : "", text);
+}
+
 /* The peer's half of the end. If ours is not out yet, it is answered with the same code. */
-static void on_close(void *user, unsigned code)
+static void on_close(void *user, unsigned code, const uint8_t *reason, size_t reason_bytes)
 {
     struct ws *ws = user;
+    log_close(ws, code, reason, reason_bytes);
     if (ws->phase == OPEN) {
         ws->want_close = true;
-        ws->close_code = code == CLOSE_NONE ? CLOSE_NORMAL : code;
+        ws->close_code = code ? code : FRAMES_CLOSE_NORMAL;
     }
     ws->want_fin = true;
     ws->give_up_ns = now_ns() + CLOSE_NS;
@@ -144,10 +215,12 @@ static int take_upgrade(struct ws *ws, uint64_t end)
     int n = upgrade_check(&ws->upgrade, (const char *)sluice_inbox_at(ws->client, from),
                           (size_t)(end - from), why, sizeof(why));
     if (n < 0)
-        return fail(SLUICE_REASON_PROTOCOL, "%s: %s", ws->session.target, why);
+        return fail_abandoning(ws, 0,
+                               fail(SLUICE_REASON_PROTOCOL, "%s: %s", ws->session.target, why));
     if (n > 0) {
         ws->frames.at = ws->frames.limit = ws->frames.boundary = from + (uint64_t)n;
         ws->phase = OPEN;
+        ws->give_up_ns = 0;
         sluice_client_set_ready(ws->client, 1);
     }
     return 0;
@@ -157,10 +230,24 @@ static void take_bytes(struct ws *ws, uint64_t end)
 {
     if (ws->phase == UPGRADING && ws->frames.at < end)
         ws->failed = take_upgrade(ws, end);
-    if (ws->failed || ws->phase == UPGRADING || frames_decode(&ws->frames, end))
+    if (ws->failed || ws->phase == UPGRADING)
         return;
-    ws->failed =
-        fail(SLUICE_REASON_PROTOCOL, "%s: broken or too long WebSocket frame", ws->session.target);
+    unsigned broken = frames_decode(&ws->frames, end);
+    if (broken && !ws->failed)
+        ws->failed = fail_abandoning(ws, broken,
+                                     fail(SLUICE_REASON_PROTOCOL, "%s: %s", ws->session.target,
+                                          broken == FRAMES_CLOSE_TOO_BIG
+                                              ? "a WebSocket message too long (over 64 MiB)"
+                                              : "a broken WebSocket frame"));
+}
+
+/* A successor takes an open WebSocket over at a message's begin, or not at all. */
+static void say_ready(struct ws *ws)
+{
+    bool unready = ws->phase == OPEN && !frames_can_be_resumed(&ws->frames);
+    if (unready != ws->unready && ws->phase == OPEN)
+        sluice_client_set_ready(ws->client, !unready);
+    ws->unready = unready;
 }
 
 static void take_event(struct ws *ws, const struct sluice_meta *entry)
@@ -169,8 +256,10 @@ static void take_event(struct ws *ws, const struct sluice_meta *entry)
         ws->ended = true;
         ws->connection = entry->connection;
     } else if (entry->event == SLUICE_EVENT_EOF && !ws->want_fin && !ws->failed) {
-        ws->failed =
-            fail(SLUICE_REASON_PROTOCOL, "%s: the peer ended without a CLOSE", ws->session.target);
+        ws->failed = fail_abandoning(
+            ws, 0,
+            fail(SLUICE_REASON_PROTOCOL, "%s: the peer ended without a CLOSE%s", ws->session.target,
+                 ws->phase == UPGRADING ? ", before the upgrade was answered" : ""));
     }
 }
 
@@ -190,8 +279,11 @@ static bool take_inbox(struct ws *ws)
         else
             take_event(ws, &entries[i]);
     }
-    if (!ws->failed)
+    write_lines(ws); /* before the release: a successor may repeat a line, none is lost */
+    if (!ws->failed) {
+        say_ready(ws);
         sluice_inbox_release_to(ws->client, (uint32_t)n, frames_keep_from(&ws->frames));
+    }
     return true;
 }
 
@@ -270,6 +362,12 @@ static int timeout_ms(struct ws *ws)
     int64_t left = ws->give_up_ns - now_ns();
     if (left > 0)
         return (int)(left / 1000000) + 1;
+    if (ws->phase == UPGRADING) {
+        ws->failed = fail_abandoning(
+            ws, 0,
+            fail(SLUICE_REASON_TIMED_OUT, "%s: no answer to the upgrade", ws->session.target));
+        return 0;
+    }
     sluice_client_request_close(ws->client); /* it answers no more: FIN and the drain limit */
     ws->give_up_ns = 0;
     return -1;
@@ -279,7 +377,6 @@ static void wait_for_more(struct ws *ws)
 {
     struct pollfd fds[] = {
         {.fd = sluice_client_fd(ws->client), .events = POLLIN},
-        {.fd = sluice_client_hangup_fd(ws->client), .events = POLLIN},
         {.fd = stop_fd(), .events = POLLIN},
     };
     bool spin = options_idle(ws->options) == SLUICE_IDLE_BUSY;
@@ -288,9 +385,7 @@ static void wait_for_more(struct ws *ws)
     int ms = timeout_ms(ws);
     int there = spin ? 0 : sluice_client_arm(ws->client, what);
     int n = poll(fds, sizeof(fds) / sizeof(fds[0]), there || spin ? 0 : ms);
-    if (!spin)
-        sluice_client_disarm(ws->client);
-    if (n > 0 && fds[1].revents)
+    if ((!spin || (n > 0 && fds[0].revents)) && sluice_client_disarm(ws->client))
         heed_hangup(ws);
 }
 
@@ -300,10 +395,42 @@ static bool heed_signals(struct ws *ws)
     if (stop_count() == 0)
         return true;
     stop_clear();
+    ws->abandon |= ws->phase == UPGRADING;
     if (stop_count() > 1 || ws->phase == UPGRADING)
         return false;
-    begin_close(ws, CLOSE_NORMAL);
+    begin_close(ws, FRAMES_CLOSE_NORMAL);
     return true;
+}
+
+/* Reads what is left until DISCONNECTED, and throws it away. True: it came. */
+static bool drain(struct ws *ws, int64_t until_ns)
+{
+    const struct sluice_meta *entries;
+    int64_t n = 0;
+    while (!ws->ended && n >= 0 && stop_count() < 2) {
+        int64_t left = until_ns - now_ns();
+        if (left <= 0 || sluice_client_wait(ws->client, SLUICE_WAIT_INBOX, left) == -EPIPE)
+            break;
+        n = sluice_inbox_peek(ws->client, &entries, ENTRIES_MAX);
+        for (int64_t i = 0; i < n; i++)
+            ws->ended |= entries[i].event == SLUICE_EVENT_DISCONNECTED;
+        if (n > 0)
+            sluice_inbox_release(ws->client, (uint32_t)n);
+    }
+    return ws->ended;
+}
+
+/* Say why to the peer, as far as there is room, and let the engine end it: a successor would read
+ * from the middle of something. */
+static void abandon(struct ws *ws)
+{
+    const uint8_t code[2] = {(uint8_t)(ws->abandon_as >> 8), (uint8_t)ws->abandon_as};
+    sluice_client_set_ready(ws->client, 0);
+    if (ws->abandon_as)
+        frames_send(&ws->frames, ws->connection, WSLAY_CONNECTION_CLOSE, code, sizeof(code),
+                    SLUICE_MESSAGE_WS_CLOSE);
+    sluice_client_request_close(ws->client);
+    drain(ws, now_ns() + ABANDON_NS);
 }
 
 static int run(struct ws *ws)
@@ -315,42 +442,18 @@ static int run(struct ws *ws)
             give_outbox(ws);
         if (more || ws->failed || ws->ended)
             continue;
-        fflush(stdout);
         if (options_idle(ws->options) == SLUICE_IDLE_BUSY && ++spins % 1024)
             continue; /* the descriptors now and then */
-        wait_for_more(ws);
+        if (!ws->failed)
+            wait_for_more(ws);
     }
-    if (fflush(stdout))
-        return fail_stdout(errno);
-    if (ws->failed || !ws->ended)
-        return ws->failed;
-    return session_end(&ws->session, ws->connection);
+    bool ended = ws->ended && !ws->failed;
+    if (ws->abandon && !ws->ended)
+        abandon(ws);
+    return ended ? session_end(&ws->session, ws->connection) : ws->failed;
 }
 
 /* ---- the beginning ---- */
-
-/* "ws://host:port/path" is tcp://host:port and --path; the port is 80 if none is given. */
-static int split_url(struct ws *ws, char *tcp, size_t tcp_bytes, const char **target)
-{
-    const char *url = ws->options->args[0];
-    *target = url;
-    if (strncmp(url, "wss://", 6) == 0)
-        return fail(SLUICE_REASON_UNSUPPORTED, "%s: this version has no TLS", url);
-    if (strncmp(url, "ws://", 5) != 0)
-        return 0;
-    const char *host = url + 5;
-    size_t n = strcspn(host, "/?");
-    const char *bracket = memchr(host, ']', n);
-    const char *after = bracket ? bracket : host;
-    bool has_port = memchr(after, ':', n - (size_t)(after - host)) != NULL;
-    int k = snprintf(tcp, tcp_bytes, "tcp://%.*s%s", (int)n, host, has_port ? "" : ":80");
-    if (k < 0 || (size_t)k >= tcp_bytes)
-        return fail(SLUICE_REASON_USAGE, "%s: too long", url);
-    if (host[n])
-        ws->options->path = host + n;
-    *target = tcp;
-    return 0;
-}
 
 /* host:port of the connection, as the engine was given it. */
 static void peer_host(const struct ws *ws, char *out, size_t out_bytes)
@@ -378,7 +481,16 @@ static int send_upgrade(struct ws *ws)
         return fail_errno(err, "%s: outbox", ws->session.target);
     memcpy(room, request, (size_t)n);
     sluice_outbox_commit(ws->client, ws->connection, SLUICE_MESSAGE_DATA);
+    ws->give_up_ns = now_ns() + ws->options->connect_timeout_ns;
     return 0;
+}
+
+/* Whether somebody read of this connection before us. */
+static bool is_begun(const struct ws *ws, const struct sluice_state *st)
+{
+    uint64_t begin =
+        st->close_count ? st->closes[(st->close_count - 1) % SLUICE_CLOSE_RECORDS].inbox_end : 0;
+    return sluice_inbox_position(ws->client) != begin && st->conn_state == SLUICE_CONN_OPEN;
 }
 
 /* An upstream before us may have done the upgrade: go on at the message behind its last. */
@@ -399,6 +511,10 @@ static int start(struct ws *ws)
         sluice_log(SLUICE_LOG_INFO, "%s: resuming a WebSocket that is open", ws->session.target);
         return 0;
     }
+    if (is_begun(ws, &st))
+        return fail_remedy(SLUICE_REASON_PROTOCOL, "let the engine connect anew",
+                           "%s: an upstream before us left in the middle of a message",
+                           ws->session.target);
     return send_upgrade(ws);
 }
 
@@ -412,7 +528,7 @@ int cmd_ws(struct options *o)
     ws->options = o;
     int failed = stop_install();
     if (!failed)
-        failed = split_url(ws, tcp, sizeof(tcp), &target);
+        failed = upgrade_target(o, tcp, sizeof(tcp), &target);
     if (!failed)
         failed = session_open(&ws->session, o, target, SLUICE_UPSTREAM);
     if (failed) {
@@ -429,6 +545,11 @@ int cmd_ws(struct options *o)
     if (ws->frames.in)
         frames_fini(&ws->frames);
     session_close(&ws->session);
+    bool nobody_reads = ws->nobody_reads;
     free(ws);
+    if (nobody_reads) { /* as cat(1) ends when nobody reads its output any more */
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
     return failed;
 }

@@ -9,7 +9,8 @@
 #include <openssl/rand.h>
 #include <string.h>
 
-#define HEADER_MAX 14u
+#define HEADER_MAX  14u
+#define CONTROL_BIT 0x08u /* of a header's first byte: CLOSE, PING, PONG */
 
 /* ---- in ---- */
 
@@ -29,6 +30,14 @@ static ssize_t give_bytes(wslay_event_context_ptr ctx, uint8_t *buf, size_t len,
     return (ssize_t)n;
 }
 
+static void on_close(struct frames *f, const struct wslay_event_on_msg_recv_arg *arg)
+{
+    if (arg->msg_length > 2)
+        f->events->close(f->user, arg->status_code, arg->msg + 2, arg->msg_length - 2);
+    else
+        f->events->close(f->user, arg->status_code, NULL, 0);
+}
+
 static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *arg,
                        void *user)
 {
@@ -37,30 +46,32 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
     if (arg->opcode == WSLAY_PING)
         f->events->ping(f->user, arg->msg, arg->msg_length);
     else if (arg->opcode == WSLAY_CONNECTION_CLOSE)
-        f->events->close(f->user, arg->status_code);
+        on_close(f, arg);
     else if (!wslay_is_ctrl_frame(arg->opcode))
         f->events->message(f->user, arg->opcode == WSLAY_TEXT_FRAME, arg->msg, arg->msg_length);
 }
 
-/* Bytes of the frame at p, header and payload; 0: more bytes are needed to tell. */
-static uint64_t frame_bytes(const uint8_t *p, uint64_t there)
+/* Bytes of the header at p, and of the payload behind it; 0: more bytes are needed to tell. */
+static unsigned header_at(const uint8_t *p, uint64_t there, uint64_t *payload)
 {
     if (there < 2)
         return 0;
     unsigned extra = (p[1] & 0x7f) == 127 ? 8 : (p[1] & 0x7f) == 126 ? 2 : 0;
-    uint64_t payload = extra ? 0 : p[1] & 0x7f;
+    *payload = extra ? 0 : p[1] & 0x7f;
     if (there < 2 + extra)
         return 0;
     for (unsigned i = 0; i < extra; i++)
-        payload = payload << 8 | p[2 + i];
-    return 2 + extra + (p[1] & 0x80 ? 4 : 0) + payload;
+        *payload = *payload << 8 | p[2 + i];
+    return 2 + extra + (p[1] & 0x80 ? 4 : 0);
 }
 
 static void note_boundary(struct frames *f)
 {
-    bool control = f->first & 0x08, fin = f->first & 0x80;
+    bool control = f->first & CONTROL_BIT, fin = f->first & 0x80;
     if (!control)
         f->in_message = !fin;
+    if (!control && fin)
+        f->message_bytes = 0;
     if (!f->in_message)
         f->boundary = f->at;
 }
@@ -71,34 +82,63 @@ static bool run_wslay(struct frames *f)
            (wslay_event_get_read_enabled(f->in) || wslay_event_get_close_received(f->in));
 }
 
-bool frames_decode(struct frames *f, uint64_t end)
+/* Look at the frame that begins at f->at. 1: it may be decoded; 0: more bytes first; -1: too big.
+ */
+static int begin_frame(struct frames *f, uint64_t there)
+{
+    const uint8_t *p = sluice_inbox_at(f->client, f->at);
+    uint64_t payload;
+    unsigned header = header_at(p, there, &payload);
+    if (header == 0)
+        return 0;
+    if (payload > FRAMES_MESSAGE_MAX - f->message_bytes) /* up to 2^64 - 1: no sum before this */
+        return -1;
+    if (there < header + payload && header + payload <= f->keep_max)
+        return 0;
+    f->frame_end = f->at + header + payload;
+    f->first = *p;
+    if (!(f->first & CONTROL_BIT))
+        f->message_bytes += payload;
+    return 1;
+}
+
+/* One frame, or what is there of a long one. */
+static unsigned decode_frame(struct frames *f, uint64_t end)
+{
+    f->limit = f->frame_end < end ? f->frame_end : end;
+    f->in_frame = f->limit < f->frame_end;
+    if (!run_wslay(f))
+        return FRAMES_CLOSE_PROTOCOL;
+    if (!f->in_frame)
+        note_boundary(f);
+    return 0;
+}
+
+unsigned frames_decode(struct frames *f, uint64_t end)
 {
     while (f->at < end) {
-        uint64_t there = end - f->at;
-        if (!f->in_frame) {
-            uint64_t whole = frame_bytes(sluice_inbox_at(f->client, f->at), there);
-            if (whole == 0)
-                return true;
-            if (whole > FRAMES_MESSAGE_MAX + HEADER_MAX)
-                return false;
-            if (there < whole && whole <= f->keep_max)
-                return true;
-            f->frame_end = f->at + whole;
-            f->first = *sluice_inbox_at(f->client, f->at);
+        if (wslay_event_get_close_received(f->in)) { /* RFC 6455, 5.5.1: nothing counts behind it */
+            f->at = f->limit = f->boundary = end;
+            return 0;
         }
-        f->limit = f->frame_end < end ? f->frame_end : end;
-        f->in_frame = f->limit < f->frame_end;
-        if (!run_wslay(f))
-            return false;
-        if (!f->in_frame)
-            note_boundary(f);
+        int begun = f->in_frame ? 1 : begin_frame(f, end - f->at);
+        if (begun <= 0)
+            return begun < 0 ? FRAMES_CLOSE_TOO_BIG : 0;
+        unsigned broken = decode_frame(f, end);
+        if (broken)
+            return broken;
     }
-    return true;
+    return 0;
 }
 
 uint64_t frames_keep_from(const struct frames *f)
 {
-    return f->at - f->boundary <= f->keep_max / 2 ? f->boundary : f->at;
+    return frames_can_be_resumed(f) ? f->boundary : f->at;
+}
+
+bool frames_can_be_resumed(const struct frames *f)
+{
+    return f->at - f->boundary <= f->keep_max / 2;
 }
 
 /* ---- out ---- */

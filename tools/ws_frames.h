@@ -13,10 +13,16 @@
 #define FRAMES_MESSAGE_MAX (64ull << 20) /* longest message received */
 #define FRAMES_CONTROL_MAX 125u          /* RFC 6455, 5.5 */
 
+/* Codes of a CLOSE (RFC 6455, 7.4.1) */
+#define FRAMES_CLOSE_NORMAL   1000u
+#define FRAMES_CLOSE_PROTOCOL 1002u
+#define FRAMES_CLOSE_TOO_BIG  1009u
+
 struct frames_events {
     void (*message)(void *user, bool text, const uint8_t *bytes, size_t count);
     void (*ping)(void *user, const uint8_t *bytes, size_t count);
-    void (*close)(void *user, unsigned code);
+    /* code 0: none was given; reason is UTF-8 */
+    void (*close)(void *user, unsigned code, const uint8_t *reason, size_t reason_bytes);
 };
 
 struct frames {
@@ -29,11 +35,12 @@ struct frames {
     uint64_t limit;    /* wslay may read below this */
     uint64_t boundary; /* behind the last whole message: where a successor would start */
     uint64_t frame_end;
-    uint8_t first;     /* byte of the frame that at lies in */
-    bool in_frame;     /* at lies inside a frame that is longer than what can be kept */
-    bool in_message;   /* a fragmented message is not over */
-    uint64_t keep_max; /* surely kept while more is waited for; longer frames go in pieces */
-    uint8_t *room;     /* being filled with an outgoing frame */
+    uint8_t first;          /* byte of the frame that at lies in */
+    bool in_frame;          /* at lies inside a frame that is longer than what can be kept */
+    bool in_message;        /* a fragmented message is not over */
+    uint64_t message_bytes; /* of it, so far */
+    uint64_t keep_max;      /* surely kept while more is waited for; longer frames go in pieces */
+    uint8_t *room;          /* being filled with an outgoing frame */
     size_t room_used;
 };
 
@@ -42,11 +49,18 @@ int frames_init(struct frames *f, struct sluice_client *client, uint64_t at,
                 const struct frames_events *events, void *user);
 void frames_fini(struct frames *f);
 
-/** Decode what lies below end; events are called. False: the peer broke the protocol. */
-bool frames_decode(struct frames *f, uint64_t end);
+/**
+ * Decode what lies below end; events are called. What follows the peer's CLOSE is skipped.
+ *
+ * @return 0, or the code of the CLOSE that tells the peer how it broke the protocol.
+ */
+unsigned frames_decode(struct frames *f, uint64_t end);
 
-/** Bytes from here on must be kept for a successor, as far as they fit. */
+/** Bytes from here on must be kept: for a successor, from a message's begin. */
 uint64_t frames_keep_from(const struct frames *f);
+
+/** False: a message is too long to be kept whole, so a successor would start inside it. */
+bool frames_can_be_resumed(const struct frames *f);
 
 /** Queue one frame as one message of the outbox (PONGs: of PONGS): what claim answers. */
 int frames_send(struct frames *f, uint32_t connection, unsigned opcode, const void *bytes,

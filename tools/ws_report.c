@@ -32,9 +32,11 @@ uint64_t report_cycles(const struct report *r)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Stamps of two cores may differ by a few cycles the wrong way round. */
+/* 0 is "not known". Stamps of two cores may differ by a few cycles the wrong way round. */
 static void record(const struct report *r, struct hist *h, uint64_t from, uint64_t to)
 {
+    if (from == 0 || to == 0)
+        return;
     hist_record(h, to > from ? (uint64_t)((double)(to - from) * r->ns_per_cycle) : 0);
 }
 

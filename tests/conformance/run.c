@@ -104,9 +104,19 @@ static size_t count_wanted(const char *only)
     return count;
 }
 
+static const struct sluice_backend_ops *find_backend(const char *name)
+{
+    static const struct sluice_backend_ops *const all[] = {&sluice_backend_uring,
+                                                           &sluice_backend_sim};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (strcmp(all[i]->name, name) == 0)
+            return all[i];
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
-    const struct sluice_backend_ops *be_ops = argc > 1 ? sluice_backend_find(argv[1]) : NULL;
+    const struct sluice_backend_ops *be_ops = argc > 1 ? find_backend(argv[1]) : NULL;
     const char *only = argc > 2 ? argv[2] : NULL;
     if (!be_ops || argc > 4 || count_wanted(only) == 0) {
         fprintf(stderr, "usage: conformance BACKEND [CASE [SEED]]\n");

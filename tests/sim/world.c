@@ -172,16 +172,23 @@ static ssize_t do_peer_read(struct world *w, uint32_t max)
     return n;
 }
 
+/* The doorman's POLL, by hand: eventually. */
+static void hear_upstream(struct world *w)
+{
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
+        if (w->ch->links[i].state == LINK_ATTACHED && w->ch->links[i].role == SLUICE_UPSTREAM)
+            sluice_sim_wake(w->loop->be, w->ch->links[i].fd, POLLIN);
+}
+
 /* Detach between two reads; the next one continues exactly behind what was released. */
 static void do_replace_upstream(struct world *w)
 {
     sluice_detach(w->upstream);
     w->upstream = NULL;
-    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++) /* the doorman's POLL, by hand: eventually */
-        if (w->ch->links[i].state == LINK_ATTACHED && w->ch->links[i].role == SLUICE_UPSTREAM)
-            sluice_sim_wake(w->loop->be, w->ch->links[i].fd, POLLIN);
-    for (int i = 0; i < 2000 && w->ch->upstream >= 0; i++)
+    for (int i = 0; i < 2000 && w->ch->upstream >= 0; i++) {
+        hear_upstream(w);
         do_turn(w);
+    }
     RULE(w, w->ch->upstream < 0);
     /* What those before it left behind may still hold every place. */
     for (int i = 0; i < 20000; i++) {

@@ -1,0 +1,165 @@
+/*
+ * Figure: a 64-byte round trip over loopback TCP, the engine in line with its upstream in one busy
+ * thread, the echo peer pinned to the other core and spinning. Reference: a bare io_uring loop,
+ * one-shot or multishot, whichever is faster here. Beside it: recv, epoll, blocking recv.
+ */
+#include "bare.h"
+#include "tcp.h"
+#include "whole.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TRIPS_MAX 20000
+#define WARM      500 /* trips of each run that do not count */
+
+static int trips;
+static double ns[TRIPS_MAX];
+
+/* ---- ours ---- */
+
+static int done;
+static uint64_t received, started;
+
+static void ask(struct sluice_transport *t)
+{
+    void *room;
+    struct sluice_client *c = sluice_transport_upstream(t);
+    started = sluice_cycles();
+    BENCH_CHECK(sluice_outbox_claim(c, BARE_BYTES, &room) == 0);
+    memset(room, done, BARE_BYTES);
+    sluice_outbox_commit(c, 0, SLUICE_MESSAGE_DATA);
+}
+
+static void on_open(struct sluice_transport *t, void *user)
+{
+    (void)user;
+    ask(t);
+}
+
+static void on_inbox(struct sluice_transport *t, void *user)
+{
+    (void)user;
+    struct sluice_client *c = sluice_transport_upstream(t);
+    const struct sluice_meta *entries;
+    int64_t count = sluice_inbox_peek(c, &entries, 16);
+    BENCH_CHECK(count >= 0);
+    for (int64_t i = 0; i < count; i++)
+        received += entries[i].decrypted_len;
+    sluice_inbox_release(c, (uint32_t)count);
+    if (received < BARE_BYTES)
+        return;
+    received -= BARE_BYTES;
+    ns[done++] = bench_ns(sluice_cycles() - started);
+    if (done < trips)
+        ask(t);
+    else
+        sluice_transport_close(t);
+}
+
+static void ours(uint16_t port, enum sluice_receive receive)
+{
+    struct engine_end end;
+    const struct engine_config cfg = {.port = port,
+                                      .idle = SLUICE_IDLE_BUSY,
+                                      .receive = receive,
+                                      .attach = true,
+                                      .events = {.on_open = on_open, .on_inbox = on_inbox}};
+    done = 0;
+    received = 0;
+    engine_run(&cfg, &end);
+    if (done != trips || end.record.received_bytes != (uint64_t)trips * BARE_BYTES)
+        bench_fail("%d of %d round trips, then %s", done, trips,
+                   sluice_reason_name(end.record.reason));
+}
+
+/* ---- rounds ---- */
+
+enum variant {
+    OURS,
+    OURS_ONE_SHOT,
+    BARE_ONE_SHOT,
+    BARE_MULTISHOT,
+    RECV_SPIN,
+    EPOLL_SPIN,
+    RECV_BLOCKING,
+    VARIANTS
+};
+
+static void (*const bare[VARIANTS])(int, int, double *) = {
+    [BARE_ONE_SHOT] = bare_uring_one_shot, [BARE_MULTISHOT] = bare_uring_multishot,
+    [RECV_SPIN] = bare_recv_spin,          [EPOLL_SPIN] = bare_epoll_spin,
+    [RECV_BLOCKING] = bare_recv_blocking,
+};
+
+static const char *const texts[VARIANTS] = {
+    [OURS] = "in line, busy (receive: auto)",
+    [OURS_ONE_SHOT] = "in line, busy, receive: one-shot",
+    [BARE_ONE_SHOT] = "bare io_uring, one-shot",
+    [BARE_MULTISHOT] = "bare io_uring, multishot",
+    [RECV_SPIN] = "spin on recv",
+    [EPOLL_SPIN] = "spin on epoll_wait(0), then recv",
+    [RECV_BLOCKING] = "blocking recv",
+};
+
+static double run(enum variant v, uint16_t port)
+{
+    if (bare[v]) {
+        int fd = tcp_connect(port);
+        bare[v](fd, trips, ns);
+        close(fd);
+    } else {
+        ours(port, v == OURS ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT);
+    }
+    return bench_quantile(ns + WARM, (size_t)(trips - WARM), 0.5);
+}
+
+static double middle(const double *values)
+{
+    double copy[BENCH_ROUNDS];
+    memcpy(copy, values, sizeof(copy));
+    return bench_quantile(copy, BENCH_ROUNDS, 0.5);
+}
+
+int main(int argc, char **argv)
+{
+    bench_begin(argc, argv);
+    trips = bench_quick ? 3000 : TRIPS_MAX;
+    uint16_t port;
+    int listener = tcp_listen(&port);
+    pthread_t echo = bench_start(tcp_echo, &listener);
+
+    static double p50[VARIANTS][BENCH_ROUNDS];
+    for (int i = 0; i < BENCH_ROUNDS; i++) {
+        for (int k = 0; k < VARIANTS; k++) {
+            int v = bench_order(i, k, VARIANTS);
+            p50[v][i] = run((enum variant)v, port);
+        }
+    }
+    shutdown(listener, SHUT_RDWR);
+    bench_join(echo);
+
+    int best =
+        middle(p50[BARE_ONE_SHOT]) <= middle(p50[BARE_MULTISHOT]) ? BARE_ONE_SHOT : BARE_MULTISHOT;
+    bench_say_ratio(&(struct bench_ratio){.name = "round_trip",
+                                          .ours_text = "64-byte round trip, in line, busy, p50",
+                                          .reference_text = texts[best],
+                                          .unit = "ns",
+                                          .ours = p50[OURS],
+                                          .reference = p50[best],
+                                          .rounds = BENCH_ROUNDS,
+                                          .goal = BENCH_AT_MOST,
+                                          .limit = 1.05});
+    bench_say_ratio(&(struct bench_ratio){.name = "round_trip_one_shot",
+                                          .ours_text = texts[OURS_ONE_SHOT],
+                                          .reference_text = texts[best],
+                                          .unit = "ns",
+                                          .ours = p50[OURS_ONE_SHOT],
+                                          .reference = p50[best],
+                                          .rounds = BENCH_ROUNDS,
+                                          .goal = BENCH_NO_GOAL});
+    for (int v = BARE_ONE_SHOT; v < VARIANTS; v++)
+        bench_say_beside("round_trip_beside", texts[v], "ns", p50[v], BENCH_ROUNDS);
+    return 0;
+}

@@ -1,0 +1,41 @@
+/*
+ * The whole engine in one call: see whole.h.
+ */
+#include "whole.h"
+#include "tcp.h"
+
+#include <string.h>
+
+struct sluice_loop *engine_loop;
+
+void engine_run(const struct engine_config *cfg, struct engine_end *end)
+{
+    char why[160], url[64];
+    struct sluice_channel *channel;
+    struct sluice_transport *transport;
+    const struct sluice_loop_config loop_cfg = {.idle = cfg->idle};
+    const struct sluice_channel_config channel_cfg = {.name = cfg->name,
+                                                      .inbox_bytes = cfg->inbox_bytes,
+                                                      .metadata_entries = cfg->metadata_entries};
+    const struct sluice_transport_config transport_cfg = {.receive = cfg->receive};
+
+    if (sluice_loop_create(&engine_loop, &loop_cfg, why, sizeof(why)))
+        bench_fail("%s", why);
+    BENCH_CHECK(sluice_channel_create(&channel, &channel_cfg) == 0);
+    BENCH_CHECK(sluice_transport_create(&transport, engine_loop, channel, &transport_cfg,
+                                        &cfg->events, cfg->user) == 0);
+    if (cfg->attach)
+        BENCH_CHECK(sluice_transport_upstream(transport) != NULL);
+    tcp_url(url, sizeof(url), cfg->port);
+    BENCH_CHECK(sluice_transport_connect(transport, url) == 0);
+    BENCH_CHECK(sluice_loop_run(engine_loop) == 0);
+
+    sluice_channel_state(channel, &end->state);
+    uint64_t last = end->state.close_count - 1;
+    if (end->state.close_count > 0)
+        end->record = end->state.closes[last % SLUICE_CLOSE_RECORDS];
+    sluice_transport_destroy(transport);
+    sluice_channel_destroy(channel);
+    sluice_loop_destroy(engine_loop);
+    engine_loop = NULL;
+}

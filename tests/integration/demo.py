@@ -1,0 +1,32 @@
+"""The main job as the README gives it: tools/demo, for 3 seconds."""
+import os
+import re
+import subprocess
+
+from tap import check, check_equal, main, source_dir, test
+
+
+@test
+def demo_runs_and_shows_its_table():
+    """Exit code 0 only when every message arrived; the table says so, and what ran and why."""
+    got = subprocess.run([os.path.join(source_dir(), "tools", "demo"), "--seconds", "3"],
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500,
+                         check=False)
+    said = f"{got.stdout}\n{got.stderr}"
+    check_equal(got.returncode, 0, f"exit code\n{said}")
+    for word in ("messages", "bytes", "gaps", "p50", "p99", "p99.9", "max", "uring", "single",
+                 "TLS"):
+        check(word in got.stdout, f"'{word}' in the table\n{said}")
+    check(re.search(r"gaps\W+0\b", got.stdout), f"gaps 0\n{said}")
+
+
+@test
+def demo_refuses_what_it_does_not_know():
+    got = subprocess.run([os.path.join(source_dir(), "tools", "demo"), "--nonsense"],
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+                         check=False)
+    check_equal(got.returncode, 2, f"exit code\n{got.stderr}")
+    check("usage" in got.stderr, got.stderr)
+
+
+main()
