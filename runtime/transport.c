@@ -33,6 +33,7 @@ struct sluice_transport {
     uint32_t connection; /* number of the one that is open, or of the next */
     uint64_t opened_ns;  /* CLOCK_REALTIME, 0: not open yet */
     bool ending;         /* in order: no more than what stands in the outboxes leaves */
+    bool ending_first;   /* before the peer's end */
     bool fin_sent;
     bool send_failed; /* the peer reads no more */
     struct sluice_timer drain;
@@ -44,6 +45,12 @@ struct sluice_transport {
 /* ---- the end ---- */
 
 static void restart_drain(struct sluice_transport *t);
+
+/* Who was first. */
+static enum sluice_reason reason_in_order(const struct sluice_transport *t)
+{
+    return t->rx.eof && !t->ending_first ? SLUICE_REASON_PEER_CLOSE : SLUICE_REASON_LOCAL_CLOSE;
+}
 
 /* One SEND may outlast the limit with a slow peer: its acknowledgements tell that it is not silent.
  */
@@ -63,8 +70,7 @@ static void drain_over(struct sluice_timer *timer)
         restart_drain(t);
         return;
     }
-    sluice_conn_close(&t->conn, t->rx.eof ? SLUICE_REASON_PEER_CLOSE : SLUICE_REASON_LOCAL_CLOSE,
-                      0);
+    sluice_conn_close(&t->conn, reason_in_order(t), 0);
 }
 
 static void restart_drain(struct sluice_transport *t)
@@ -94,8 +100,7 @@ static void consider_end(struct sluice_transport *t)
         sluice_conn_shutdown(&t->conn);
     }
     if (in_ended && (t->fin_sent || (queue_empty && !anybody_attached(t))))
-        sluice_conn_close(&t->conn,
-                          t->ending ? SLUICE_REASON_LOCAL_CLOSE : SLUICE_REASON_PEER_CLOSE, 0);
+        sluice_conn_close(&t->conn, reason_in_order(t), 0);
     else if (!t->ending && !in_ended && anybody_attached(t))
         sluice_timer_stop(&t->drain); /* somebody came back in time */
     else if (!t->drain.link)
@@ -273,7 +278,7 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     if (!sluice_inbox_has_room_to_open(t->ch))
         return -EAGAIN;
     t->opened_ns = 0;
-    t->ending = t->fin_sent = t->send_failed = false;
+    t->ending = t->ending_first = t->fin_sent = t->send_failed = false;
     t->tx.connection = t->connection;
     int err = sluice_conn_start(&t->conn, &url);
     if (!err)
@@ -285,6 +290,7 @@ void sluice_transport_close(struct sluice_transport *t)
 {
     bool again = t->ending;
     t->ending = true;
+    t->ending_first |= !t->rx.eof;
     if (!sluice_conn_is_live(&t->conn) || again)
         sluice_conn_close(&t->conn, SLUICE_REASON_LOCAL_CLOSE, 0);
     else
