@@ -66,6 +66,8 @@ static int64_t peek_upstream(struct sluice_client *c, const struct sluice_meta *
 {
     uint64_t expect = c->next_offset;
     uint32_t n = 0;
+    if (max > c->entries)
+        max = (uint32_t)c->entries; /* the phases of an engine that lies may fit any number */
     for (; n < max; n++) {
         uint64_t word = last_word(c, c->meta_head + n);
         if (!phase_is(word, c->meta_head + n, c->entries))

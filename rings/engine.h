@@ -49,6 +49,7 @@ struct sluice_writer {
     struct sluice_outbox outbox, pongs;
     uint32_t rung;         /* the waiting word last rung for */
     uint64_t request_seen; /* the request word last acted on */
+    bool left_before;      /* LEAVING since before this connection: its lies do not end this one */
 };
 
 /* The engine's end of MSG_INBOX and MSG_METADATA. */
@@ -130,6 +131,12 @@ void sluice_state_read(const struct engine_header *h, const struct engine_shared
 
 /* Look at the upstream's heads again; one that lies is thrown out. */
 bool sluice_inbox_refresh(struct sluice_channel *ch);
+
+/* The upstream is gone: its last releases. */
+void sluice_inbox_upstream_left(struct sluice_channel *ch);
+
+/* It lied: the one that follows must find heads that fit each other. */
+void sluice_inbox_settle(struct sluice_channel *ch);
 
 /* Position below which bytes are free to be received into. Looks at the upstream's head again. */
 uint64_t sluice_inbox_limit(struct sluice_channel *ch);

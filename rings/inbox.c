@@ -29,6 +29,29 @@ bool sluice_inbox_refresh(struct sluice_channel *ch)
     return true;
 }
 
+static uint64_t start_of_oldest(const struct sluice_inbox *in)
+{
+    if (in->meta_head != in->meta_tail)
+        return in->meta[in->meta_head & (in->entries - 1)].msg_inbox_offset;
+    return in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+}
+
+/* Bytes that were given back under an entry may be overwritten: it is not shown to the next one. */
+void sluice_inbox_settle(struct sluice_channel *ch)
+{
+    while (ch->inbox.head > start_of_oldest(&ch->inbox))
+        ch->inbox.meta_head++;
+}
+
+/* Entries are released before their bytes, so one that was killed at any moment leaves heads that
+ * fit each other. */
+void sluice_inbox_upstream_left(struct sluice_channel *ch)
+{
+    struct sluice_writer *w = &ch->writers[ch->upstream];
+    if (sluice_inbox_refresh(ch) && ch->inbox.head > start_of_oldest(&ch->inbox))
+        sluice_channel_throw_out(ch, w);
+}
+
 uint64_t sluice_inbox_limit(struct sluice_channel *ch)
 {
     struct sluice_inbox *in = &ch->inbox;

@@ -58,7 +58,7 @@ static void let_writer_go(struct sluice_channel *ch, struct sluice_link *link)
     struct sluice_writer *w = &ch->writers[link->writer];
     if (ch->upstream == link->writer) {
         sluice_channel_take_requests(ch);
-        sluice_inbox_refresh(ch); /* its last releases */
+        sluice_inbox_upstream_left(ch);
         ch->upstream = -1;
     }
     w->bell_fd = -1;

@@ -5,7 +5,10 @@
 #include "rings/engine.h"
 #include "base/clock.h"
 
+#include <sched.h>
 #include <string.h>
+
+#define STUCK_NS (200 * SLUICE_NS_PER_MS) /* writing a text takes 1 us */
 
 void sluice_channel_set_conn_state(struct sluice_channel *ch, enum sluice_conn_state s)
 {
@@ -49,11 +52,12 @@ void sluice_channel_add_close(struct sluice_channel *ch, const struct sluice_clo
     sluice_channel_publish_text(ch);
 }
 
-/* A stuck engine may have stopped half way: after many tries take what is there. */
+/* A stuck engine may have stopped half way: after a while take what is there. */
 static void read_text(const struct engine_shared *s, struct state_text *out)
 {
     uint64_t words[STATE_TEXT_WORDS];
-    for (int tries = 0; tries < 100000; tries++) {
+    uint64_t give_up_ns = sluice_monotonic_ns() + STUCK_NS;
+    do {
         uint64_t before = atomic_load_explicit(&s->text_version, memory_order_acquire);
         for (size_t i = 0; i < STATE_TEXT_WORDS; i++)
             words[i] = atomic_load_explicit(&s->text[i], memory_order_relaxed);
@@ -61,8 +65,8 @@ static void read_text(const struct engine_shared *s, struct state_text *out)
         uint64_t after = atomic_load_explicit(&s->text_version, memory_order_relaxed);
         if (before == after && (before & 1) == 0)
             break;
-        sluice_pause();
-    }
+        sched_yield(); /* the writer may wait for this core */
+    } while (sluice_monotonic_ns() < give_up_ns);
     memcpy(out, words, sizeof(*out));
 }
 

@@ -22,6 +22,8 @@ void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
     tx->closing = false;
     tx->connection = connection;
     tx->sent_messages = tx->sent_bytes = 0;
+    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++)
+        tx->ch->writers[i].left_before = tx->ch->writers[i].state == WRITER_LEAVING;
 }
 
 void sluice_tx_stop(struct sluice_tx *tx)

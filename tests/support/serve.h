@@ -17,22 +17,25 @@
 
 #define SERVE_UNUSED __attribute__((unused))
 
-/* One round: accept, handshakes, hang-ups. Waits up to timeout_ms for something to happen. */
-static inline void serve_once(struct sluice_channel *ch, int timeout_ms)
+/* One round: accept, handshakes, rings, hang-ups. Waits up to timeout_ms for something to happen;
+ * what poll(2) says. */
+static inline int serve_once(struct sluice_channel *ch, int timeout_ms)
 {
     struct pollfd fds[1 + SLUICE_LINKS_MAX];
     fds[0] = (struct pollfd){.fd = ch->listen_fd, .events = POLLIN};
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         fds[1 + i] = (struct pollfd){.fd = ch->links[i].state == LINK_FREE ? -1 : ch->links[i].fd,
                                      .events = POLLIN};
-    if (poll(fds, 1 + SLUICE_LINKS_MAX, timeout_ms) <= 0)
-        return;
+    int n = poll(fds, 1 + SLUICE_LINKS_MAX, timeout_ms);
+    if (n <= 0)
+        return n;
     if (fds[0].revents)
         while (sluice_channel_accept(ch) == 0)
             ;
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         if (fds[1 + i].revents)
             sluice_link_input(ch, &ch->links[i]);
+    return n;
 }
 
 /* Forget clients that left and have nothing more to send, as the tx path does. */
