@@ -14,12 +14,19 @@
  * it. Its half is sluice_channel_sleep(). Each sleep is rung for once. */
 void sluice_client_ring(struct sluice_client *c, unsigned wake_on)
 {
+    if (c->is_inline)
+        return;
     atomic_thread_fence(memory_order_seq_cst);
     uint32_t asleep = atomic_load_explicit(&c->shared->asleep, memory_order_relaxed);
     if (!(asleep & wake_on) || asleep == c->rung)
         return;
     c->rung = asleep;
     sluice_client_say(c->sock, LINK_BELL, c->role);
+}
+
+void sluice_client_is_inline(struct sluice_client *c)
+{
+    c->is_inline = true;
 }
 
 /* ---- MSG_METADATA and MSG_INBOX ---- */

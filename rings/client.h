@@ -30,7 +30,8 @@ struct sluice_client {
     uint32_t magic;
     enum sluice_role role;
     int sock;
-    bool gone; /* the engine hung up */
+    bool gone;      /* the engine hung up */
+    bool is_inline; /* on the engine's own thread, which looks before it sleeps */
 
     const struct engine_header *header; /* hostile; sizes were checked and copied below */
     const struct engine_shared *shared;

@@ -216,6 +216,9 @@ void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* th
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);
 
+/* It runs on the engine's own thread: never to be woken, nor the engine by it. */
+void sluice_client_is_inline(struct sluice_client *c);
+
 /* Takes over the socket and the descriptors (-1: none), also on failure. */
 int sluice_client_open(struct sluice_client **out, enum sluice_role role, int sock,
                        const int fds[LINK_FDS]);

@@ -195,7 +195,14 @@ static void note_turn(struct sluice_loop *loop, uint64_t since_cycle)
         loop->stats.turns_over_1ms++;
 }
 
-/* 1: something was done, 0: nothing, or negative errno. */
+static void settle(struct sluice_loop *loop)
+{
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->settle(src);
+}
+
+/* 1: something was done, 0: nothing, or negative errno. Ops that the last turn's work made leave in
+ * poll(): the less stands before it, the earlier. */
 static int turn(struct sluice_loop *loop, int64_t timeout_ns)
 {
     int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
@@ -203,6 +210,7 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         return n;
     loop->poll_cycle = sluice_cycles();
     loop->now_ns = read_now(loop, loop->poll_cycle);
+    settle(loop);
     for (int i = 0; i < n; i++) {
         const struct sluice_completion *c = &loop->completions[i];
         c->op->done(c->op, c->result, c->more);
@@ -245,7 +253,9 @@ static int sleep_turn(struct sluice_loop *loop)
 
 int sluice_loop_turn(struct sluice_loop *loop)
 {
-    return turn(loop, 0);
+    int n = turn(loop, 0);
+    settle(loop);
+    return n;
 }
 
 static bool may_sleep(const struct sluice_loop *loop)
@@ -267,6 +277,7 @@ int sluice_loop_run(struct sluice_loop *loop)
         else
             sluice_pause();
     }
+    settle(loop);
     atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
     return 0;
 }

@@ -17,7 +17,8 @@
 
 /* Something that is looked at every turn, because no descriptor speaks for it while we spin. */
 struct sluice_source {
-    bool (*work)(struct sluice_source *src); /* true: did something */
+    bool (*work)(struct sluice_source *src);   /* true: did something */
+    void (*settle)(struct sluice_source *src); /* what can wait until work's ops have left */
     void (*park)(struct sluice_source *src); /* we sleep next: ask to be woken, then check again */
     bool (*pending)(struct sluice_source *src);
     void (*unpark)(struct sluice_source *src);

@@ -351,17 +351,22 @@ static bool work(struct sluice_source *src)
     did |= sluice_tx_work(&t->tx);
     if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
         consider_end(t);
+    return did;
+}
+
+static void settle(struct sluice_source *src)
+{
+    struct sluice_transport *t = of_source(src);
     sluice_channel_flush(t->ch);
     if (t->loop->now_ns - t->heartbeat_ns > HEARTBEAT_NS)
         beat(t);
-    return did;
 }
 
 static void park(struct sluice_source *src)
 {
     struct sluice_transport *t = of_source(src);
     beat(t);
-    sluice_channel_flush(t->ch); /* what was changed between two runs of the loop */
+    sluice_channel_flush(t->ch);
     sluice_channel_sleep(t->ch,
                          WAKE_ON_OUTBOX | (sluice_rx_is_stalled(&t->rx) ? WAKE_ON_INBOX : 0));
 }
@@ -429,8 +434,8 @@ int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *l
     }
     describe(t);
     sluice_doorman_init(&t->doorman, loop, ch);
-    t->source =
-        (struct sluice_source){.work = work, .park = park, .pending = pending, .unpark = unpark};
+    t->source = (struct sluice_source){
+        .work = work, .settle = settle, .park = park, .pending = pending, .unpark = unpark};
     sluice_loop_add_source(loop, &t->source);
     *out = t;
     return 0;
@@ -455,7 +460,7 @@ void sluice_transport_destroy(struct sluice_transport *t)
 
 struct sluice_client *sluice_transport_upstream(struct sluice_transport *t)
 {
-    if (!t->upstream)
-        sluice_attach_local(&t->upstream, t->ch, SLUICE_UPSTREAM);
+    if (!t->upstream && sluice_attach_local(&t->upstream, t->ch, SLUICE_UPSTREAM) == 0)
+        sluice_client_is_inline(t->upstream);
     return t->upstream;
 }
