@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MESSAGE_BYTES_MAX (64u << 10)
@@ -35,13 +34,6 @@ struct cat {
     bool stdout_gone;
     int failed; /* exit code of what ended us, said already */
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 /* ---- inbox -> stdout ---- */
 

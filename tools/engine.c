@@ -132,6 +132,15 @@ static int fail_channel(int error, const char *name)
         return fail_remedy(SLUICE_REASON_DENIED,
                            "it must belong to this user: set XDG_RUNTIME_DIR to one that does",
                            "channel %s: directory %s (%s)", name, directory, strerror(-error));
+    case ENOTDIR:
+    case ELOOP:
+        return fail_remedy(SLUICE_REASON_DENIED,
+                           "it must be a directory of this user, not a link or a file: remove it",
+                           "channel %s: directory %s (%s)", name, directory, strerror(-error));
+    case ENAMETOOLONG:
+        return fail_remedy(SLUICE_REASON_USAGE,
+                           "a socket's path has 107 bytes at most: set a shorter XDG_RUNTIME_DIR",
+                           "channel %s: directory %s", name, directory);
     case ENOMEM:
         return fail_remedy(SLUICE_REASON_LIMIT,
                            "make --inbox and --outbox smaller, or free some memory",

@@ -9,6 +9,7 @@
 #include "stop.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -113,7 +114,7 @@ static void stop_engine(struct session_engine *se)
 
 /* ---- attaching by name ---- */
 
-static int64_t now_ns(void)
+int64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -207,28 +208,40 @@ static int ended_early(struct session *s, enum sluice_role role)
     return failed ? failed : fail(SLUICE_REASON_NO_ENGINE, "%s: its connection ended", s->target);
 }
 
+/* Until something in the state changed, a signal came, or the deadline. */
+static void sleep_for_state(struct session *s, int64_t left_ns)
+{
+    struct pollfd fds[] = {{.fd = sluice_client_fd(s->client), .events = POLLIN},
+                           {.fd = stop_fd(), .events = POLLIN}};
+    if (!sluice_client_arm(s->client, SLUICE_WAIT_STATE))
+        poll(fds, 2, (int)((left_ns + MS - 1) / MS)); /* EINTR: stop_count() tells */
+    sluice_client_disarm(s->client);
+}
+
 static int wait_open(struct session *s, enum sluice_role role)
 {
     int64_t deadline = now_ns() + s->options->connect_timeout_ns;
     if (s->engine)
         deadline += 1000 * MS; /* the engine's own deadline comes first, with a better reason */
     for (;;) {
+        int news = sluice_client_wait(s->client, SLUICE_WAIT_STATE, 0); /* up to here it is seen */
+        int error = sluice_client_wait_ready(s->client, SLUICE_READY_TCP | SLUICE_READY_TLS, 0);
+        if (error == -ETIMEDOUT && news == -EPIPE)
+            error = news;
         int64_t left = deadline - now_ns();
-        int error = sluice_client_wait_ready(s->client, SLUICE_READY_TCP | SLUICE_READY_TLS,
-                                             left > 0 ? left : 0);
         if (error == 0)
             break;
-        if (error == -EINTR && stop_count() == 0)
-            continue;
-        if (error == -EINTR) {
+        if (stop_count() > 0) {
             sluice_log(SLUICE_LOG_INFO, "%s: stopped by a signal before it was open", s->target);
             return 128 + SIGINT; /* as a shell says it */
         }
         if (error == -ECONNABORTED)
             return ended_early(s, role);
-        if (error == -ETIMEDOUT)
+        if (error != -ETIMEDOUT)
+            return fail_errno(error, "%s", s->target);
+        if (left <= 0)
             return fail(SLUICE_REASON_TIMED_OUT, "%s: not open", s->target);
-        return fail_errno(error, "%s", s->target);
+        sleep_for_state(s, left);
     }
     struct sluice_state state;
     sluice_client_state(s->client, &state);

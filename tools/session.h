@@ -39,4 +39,7 @@ void session_close(struct session *s);
  */
 int session_end(const struct session *s, uint32_t connection);
 
+/** CLOCK_MONOTONIC, for deadlines. */
+int64_t now_ns(void);
+
 #endif

@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ENTRIES_MAX 256u
@@ -60,13 +59,6 @@ struct ws {
     size_t line_bytes; /* in lines, not written yet */
     uint8_t lines[LINES_BYTES];
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 /* The connection is of no use to anybody any more. */
 static int fail_abandoning(struct ws *ws, unsigned code, int failed)

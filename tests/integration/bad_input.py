@@ -3,8 +3,6 @@ nothing left behind.
 """
 import contextlib
 import os
-import resource
-import shutil
 import signal
 import socket
 import struct
@@ -12,73 +10,10 @@ import subprocess
 import time
 
 from tap import build_dir, check, check_equal, fail, main, skip, sluice, test
-from world import (NOBODY, World, free_port, helper, in_thread, url_of, wait_until)
+from refusal import as_nobody, clean, commands, ends_saying, run_as_nobody, says
+from world import NOBODY, World, free_port, helper, url_of, wait_until
 
-MIB = 1 << 20
 NOT_A_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAA="
-
-
-def says(answer, code, *names, limit_s=5.0):
-    """One line on stderr with a name, the reason and a remedy; the exit code; in time."""
-    check_equal(answer.code, code, f"exit code\n{answer.err}")
-    check_equal(len(answer.lines()), 1, f"lines on stderr\n{answer.err}")
-    line = answer.err
-    check(line.startswith("sluice: ") and line.count(": ") >= 3, f"thing: reason: remedy: {line}")
-    for name in names:
-        check(str(name) in line, f"'{name}' in: {line}")
-    check(answer.seconds < limit_s, f"took {answer.seconds:.1f} s: {line}")
-    return line
-
-
-def ends_saying(process, code, *names):
-    """The same for a process that had a connection: its log lines may stand before that line."""
-    process.ends(code)
-    lines = [line for line in process.err().splitlines() if line.startswith("sluice: ")]
-    check_equal(len(lines), 1, f"lines of the command\n{process.err()}")
-    check_equal(process.err().splitlines()[-1], lines[0], "it is the last one")
-    for name in names:
-        check(str(name) in lines[0], f"'{name}' in: {lines[0]}")
-
-
-def clean(w):
-    """Nothing is left of it."""
-    check_equal(w.left_behind(), [], "left behind")
-
-
-def commands(url, name="bad"):
-    """The commands that open a connection."""
-    return (["run", url, "--name", name], ["cat", url], ["cat", url, "--name", name],
-            ["ws", url.replace("tcp:", "ws:")])
-
-
-@contextlib.contextmanager
-def as_nobody():
-    """A copy of the binary and a directory for uid 65534. Skipped unless root."""
-    if os.geteuid() != 0:
-        skip("needs root, to become another user")
-    with World() as w:
-        os.chmod(w.root, 0o755)
-        os.chmod(shutil.copy(sluice(), w.path("sluice")), 0o755)
-        mine = w.path("nobody")
-        os.mkdir(mine, 0o700)
-        os.chown(mine, NOBODY, NOBODY)
-        yield w, mine
-
-
-def run_as_nobody(w, *args, memlock=None, env=None):
-    """A command as uid 65534; its sanitizer reports go to stderr, its own log is not writable."""
-    def become():
-        if memlock is not None:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (memlock, memlock))
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-
-    sanitizer = {name: ":".join(part for part in os.environ[name].split(":")
-                                if not part.startswith("log_path"))
-                 for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS") if name in os.environ}
-    return w.run(*args, program=[w.path("sluice")], env={**sanitizer, **(env or {})},
-                 preexec_fn=become, cwd="/")
 
 
 # ---- the connection ------------------------------------------------------------------------------
@@ -427,49 +362,12 @@ def path_of_the_socket_too_long():
 
 
 @test
-def memlock_too_low():
-    """For io_uring itself, and for --mlock: each line names the limit and how to raise it."""
-    with as_nobody() as (w, mine):
-        url = w.serve(lambda peer: peer.sendall(b"fine"))
-        env = {"XDG_RUNTIME_DIR": mine}
-        for command in commands(url):
-            answer = run_as_nobody(w, *command, memlock=0, env=env)
-            says(answer, 35, "limit", "ulimit -l")
-            answer = run_as_nobody(w, *command, "--mlock", memlock=MIB, env=env)
-            says(answer, 35, "limit", "--mlock", "RLIMIT_MEMLOCK 1024 KiB", "ulimit -l")
-            for folder in os.listdir(mine):
-                check_equal(os.listdir(os.path.join(mine, folder)), [], "socket files")
-        answer = run_as_nobody(w, "cat", url, memlock=MIB, env=env)
-        check_equal((answer.code, answer.out), (0, b"fine"), answer.err)
-
-
-@test
 def fifo_not_allowed():
     with as_nobody() as (w, mine), w.listen() as listener:
         answer = run_as_nobody(w, "run", url_of(listener), "--fifo", "10",
                                env={"XDG_RUNTIME_DIR": mine})
         says(answer, 34, "--fifo", "RLIMIT_RTPRIO")
         check_equal(os.listdir(os.path.join(mine, "sluice")), [], "socket files")
-
-
-@test
-def too_few_descriptors():
-    """However few: one line that names the limit, and nothing is left. (3: the loader gives up.)"""
-    with World() as w:
-        url = f"tcp://127.0.0.1:{free_port()}"
-        codes = []
-        for limit in range(4, 24):
-            def lower(limit=limit):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-            answer = w.run("run", url, "--name", "few", preexec_fn=lower)
-            codes.append(answer.code)
-            if answer.code == 35:
-                says(answer, 35, "ulimit -n")
-            elif answer.code == 11:
-                says(answer, 11, "refused")
-            clean(w)
-        check_equal(sorted(set(codes)), [11, 35], "exit codes")
-        check_equal(codes, sorted(codes, reverse=True), "35 first, 11 where there are enough")
 
 
 @test

@@ -1,0 +1,49 @@
+"""Limits of the machine that are too low. Only without sanitizers, which need more than these."""
+import os
+import resource
+
+from tap import check, check_equal, main, test
+from refusal import as_nobody, clean, commands, run_as_nobody, says
+from world import World, free_port
+
+MIB = 1 << 20
+
+
+@test
+def memlock_too_low():
+    """For io_uring itself, and for --mlock: each line names the limit and how to raise it."""
+    with as_nobody() as (w, mine):
+        url = w.serve(lambda peer: peer.sendall(b"fine"))
+        env = {"XDG_RUNTIME_DIR": mine}
+        for command in commands(url):
+            answer = run_as_nobody(w, *command, memlock=0, env=env)
+            says(answer, 35, "limit", "ulimit -l")
+            answer = run_as_nobody(w, *command, "--mlock", memlock=MIB, env=env)
+            says(answer, 35, "limit", "--mlock", "RLIMIT_MEMLOCK 1024 KiB", "ulimit -l")
+            for folder in os.listdir(mine):
+                check_equal(os.listdir(os.path.join(mine, folder)), [], "socket files")
+        answer = run_as_nobody(w, "cat", url, memlock=MIB, env=env)
+        check_equal((answer.code, answer.out), (0, b"fine"), answer.err)
+
+
+@test
+def too_few_descriptors():
+    """However few: one line that names the limit, and nothing is left. (3: the loader gives up.)"""
+    with World() as w:
+        url = f"tcp://127.0.0.1:{free_port()}"
+        codes = []
+        for limit in range(4, 24):
+            def lower(limit=limit):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            answer = w.run("run", url, "--name", "few", preexec_fn=lower)
+            codes.append(answer.code)
+            if answer.code == 35:
+                says(answer, 35, "ulimit -n")
+            elif answer.code == 11:
+                says(answer, 11, "refused")
+            clean(w)
+        check_equal(sorted(set(codes)), [11, 35], "exit codes")
+        check_equal(codes, sorted(codes, reverse=True), "35 first, 11 where there are enough")
+
+
+main()
