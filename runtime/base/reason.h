@@ -44,7 +44,20 @@ extern "C" {
       "io_uring is refused here: allow it (kernel.io_uring_disabled, seccomp profile)")          \
     X(CORRUPT, 37, "corrupt", 37, FATAL, "the other process wrote nonsense into the channel")    \
     X(MISMATCH, 38, "mismatch", 38, FATAL, "both sides must use the same version of sluice")     \
-    X(UNSUPPORTED, 39, "unsupported", 39, FATAL, "this build or version does not have it")
+    X(UNSUPPORTED, 39, "unsupported", 39, FATAL, "this build or version does not have it")       \
+    X(TLS_CONFIG, 40, "tls-config", 40, FATAL,                                                   \
+      "a TLS option or the file that it names is wrong: mend what the line names")               \
+    X(TLS_HANDSHAKE, 41, "tls-handshake", 41, FATAL,                                             \
+      "the two sides do not agree on TLS: check that the port speaks it, then the TLS options")  \
+    X(TLS_VERIFY, 42, "tls-verify", 42, FATAL,                                                   \
+      "the peer is not who it should be: check --ca and --verify-name, or its certificate")      \
+    X(TLS_TIMED_OUT, 43, "tls-timed-out", 43, RETRY,                                             \
+      "no TLS handshake in time: check that the port speaks TLS, or raise --tls-timeout")        \
+    X(TLS_TRUNCATED, 44, "tls-truncated", 44, RETRY,                                             \
+      "the stream ended without close_notify: what came last may be missing")                    \
+    X(TLS_ALERT, 45, "tls-alert", 45, RETRY, "the peer gave up: its alert says why")             \
+    X(TLS_PROTOCOL, 46, "tls-protocol", 46, RETRY,                                               \
+      "a record was damaged or not allowed: nothing of it was delivered")
 
 enum sluice_reason {
 #define SLUICE_REASON_ENUM(sym, num, name, exit_code, cls, text) SLUICE_REASON_##sym = num,

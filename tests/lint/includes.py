@@ -8,7 +8,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
 FOREIGN = {
     "liburing": ["backends/uring/"],
     "ev": ["backends/ev/"],
-    "openssl": ["tls/", "tools/"],
+    "openssl": ["tls/openssl/", "tools/"],
     "wolfssl": ["tls/"],
     "wslay": ["tools/"],
 }

@@ -3,6 +3,7 @@
 
 Each check is one test point and shows every offence as file:line.
 """
+import glob
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import includes
-from tap import build_dir, fail, main, source_dir, test
+from tap import build_dir, fail, main, skip, source_dir, test
 
 ROOT = source_dir()
 BUILD = build_dir()
@@ -32,6 +33,8 @@ INTERNAL = ["-std=gnu11", "-D_GNU_SOURCE", *STRICT, "-Wconversion", "-Wshadow",
 
 # Written so that this file does not hold the words itself.
 LEFTOVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")
+FROM_OPENSSL = re.compile(r"(?:SSL|TLS|X509|BIO|ERR|EVP|OPENSSL|OpenSSL|OSSL|ASN1|GENERAL|CRYPTO|"
+                          r"PEM|RSA|EC|HMAC|i2d|d2i)_")
 MACHINE_PATH = re.compile(r"(?<![\w.$}*-])/(?:work|root|home/\w+|Users/\w+)/")
 
 
@@ -163,6 +166,22 @@ def exported_symbols_are_the_public_ones():
              for name, where in sorted(declared.items()) if name not in exported] +
             [f"{where}: {name} does not begin with sluice_"
              for name, where in sorted(declared.items()) if not name.startswith("sluice_")])
+
+
+@test
+def openssl_is_used_as_libressl_has_it():
+    """tests/lint/openssl_api.txt against the objects of tls/openssl, but rekey.c."""
+    with open(os.path.join(ROOT, "tests", "lint", "openssl_api.txt"), encoding="ascii") as file:
+        kept = {line.strip() for line in file if not line.startswith("#")}
+    objects = [path for path in glob.glob(os.path.join(BUILD, "libsluice.so.*.p", "tls_openssl_*.o"))
+               if not path.endswith("rekey.c.o")]
+    if not objects:
+        skip("this build has no provider openssl")
+    answer = subprocess.run(["nm", "-u", "--format=posix", *objects], capture_output=True,
+                            text=True, check=True)
+    used = {line.split()[0] for line in answer.stdout.splitlines() if FROM_OPENSSL.match(line)}
+    none_of([f"{name}: not in openssl_api.txt: does LibreSSL have it?" for name in sorted(used - kept)] +
+            [f"{name}: in openssl_api.txt, but not used" for name in sorted(kept - used)])
 
 
 @test

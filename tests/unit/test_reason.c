@@ -39,6 +39,13 @@ static const struct row frozen[] = {
     {37, "corrupt", 37, SLUICE_CLASS_FATAL},
     {38, "mismatch", 38, SLUICE_CLASS_FATAL},
     {39, "unsupported", 39, SLUICE_CLASS_FATAL},
+    {40, "tls-config", 40, SLUICE_CLASS_FATAL},
+    {41, "tls-handshake", 41, SLUICE_CLASS_FATAL},
+    {42, "tls-verify", 42, SLUICE_CLASS_FATAL},
+    {43, "tls-timed-out", 43, SLUICE_CLASS_RETRY},
+    {44, "tls-truncated", 44, SLUICE_CLASS_RETRY},
+    {45, "tls-alert", 45, SLUICE_CLASS_RETRY},
+    {46, "tls-protocol", 46, SLUICE_CLASS_RETRY},
 };
 /* clang-format on */
 

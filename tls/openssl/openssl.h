@@ -1,0 +1,87 @@
+/*
+ * The OpenSSL provider's own structures. Only API that LibreSSL has as well, except in rekey.c.
+ */
+#ifndef SLUICE_TLS_OPENSSL_H
+#define SLUICE_TLS_OPENSSL_H
+
+#include "tls/provider.h"
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+
+#define OPENSSL_PINS_MAX   8u
+#define OPENSSL_PIN_BYTES  32u  /* SHA-256 */
+#define OPENSSL_NAME_BYTES 256u /* a DNS name has 253 at most: RFC 1035 2.3.4 */
+#define OPENSSL_ALPN_BYTES 256u
+
+struct sluice_tls_context {
+    atomic_uint references; /* its creator's and one per session */
+    SSL_CTX *ssl;
+    enum sluice_tls_role role;
+    bool no_verify, alpn_required, has_verify_name, has_sni;
+    int keylog_fd; /* -1: none */
+    char verify_name[OPENSSL_NAME_BYTES], sni[OPENSSL_NAME_BYTES];
+    uint8_t alpn[OPENSSL_ALPN_BYTES]; /* RFC 7301 3.1: each with its length before it */
+    unsigned alpn_bytes;
+    uint8_t pins[OPENSSL_PINS_MAX][OPENSSL_PIN_BYTES];
+    unsigned pin_count;
+};
+
+struct openssl_session {
+    struct sluice_tls_session base;
+    struct sluice_tls_context *ctx;
+    SSL *ssl;
+    struct sluice_tls_input *in; /* during a call */
+    bool took, starved;          /* in this call: some of the window, and wanted more than it had */
+    uint32_t idle_calls;         /* that did neither, in a row */
+    int alert_in, alert_out;     /* the last fatal ones, -1: none */
+    uint64_t records_out;        /* under the keys of now */
+    char verify_name[OPENSSL_NAME_BYTES];
+    char alpn[OPENSSL_ALPN_BYTES];
+    char doubt[128]; /* what verification would have said */
+};
+
+static inline struct openssl_session *openssl_session_of(const SSL *ssl)
+{
+    return SSL_get_app_data(ssl);
+}
+
+/* ---- context.c ---- */
+int openssl_context_create(struct sluice_tls_context **out, const struct sluice_tls_config *cfg,
+                           struct sluice_tls_error *err);
+void openssl_context_destroy(struct sluice_tls_context *ctx);
+
+/* ---- files.c: certificates, keys and lists of them; 0 or -EINVAL ---- */
+int openssl_load_trust(SSL_CTX *ssl, const struct sluice_tls_config *cfg,
+                       struct sluice_tls_error *err);
+int openssl_load_identity(SSL_CTX *ssl, const struct sluice_tls_config *cfg,
+                          struct sluice_tls_error *err);
+int openssl_open_keylog(struct sluice_tls_context *ctx, const char *path,
+                        struct sluice_tls_error *err);
+
+/* ---- verify.c ---- */
+int openssl_parse_pins(struct sluice_tls_context *ctx, const char *text,
+                       struct sluice_tls_error *err);
+void openssl_verify_setup(struct sluice_tls_context *ctx, const struct sluice_tls_config *cfg);
+/* Whom this session must meet, and the name it asks for. */
+int openssl_verify_target(struct openssl_session *o, const char *host,
+                          struct sluice_tls_error *err);
+/* Subject, or else the first name, escaped to printable ASCII. */
+void openssl_subject(X509 *cert, char *out, size_t out_bytes);
+
+/* ---- bio.c ---- */
+BIO *openssl_bio_create(struct openssl_session *o); /* NULL: out of memory */
+
+/* ---- error.c ---- */
+
+/* Configuration: "what: path: OpenSSL's words". Clears the error queue. Returns -EINVAL. */
+int openssl_config_error(struct sluice_tls_error *err, const char *what, const char *value);
+
+/* A session's last call failed: reason and text from alerts and the error queue. -EPROTO. */
+int openssl_fail(struct openssl_session *o);
+void openssl_info_callback(const SSL *ssl, int where, int value);
+
+/* ---- rekey.c ---- */
+int openssl_rekey(struct sluice_tls_session *s, bool ask);
+
+#endif

@@ -1,0 +1,159 @@
+/*
+ * What is the same for every provider of TLS: the list of them, errors, the output ring, the end of
+ * the stream.
+ */
+#include "tls/provider.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct sluice_tls_provider *const sluice_tls_providers[] = {
+#ifdef BUILT_TLS_OPENSSL
+    &sluice_tls_openssl,
+#endif
+    &sluice_tls_none, NULL};
+
+const struct sluice_tls_provider *sluice_tls_find(const char *name)
+{
+    if (!name || strcmp(name, "auto") == 0)
+        return sluice_tls_providers[0];
+    for (size_t i = 0; sluice_tls_providers[i]; i++)
+        if (strcmp(sluice_tls_providers[i]->name, name) == 0)
+            return sluice_tls_providers[i];
+    return NULL;
+}
+
+/* RFC 8446 6, RFC 5246 7.2, RFC 7301 3.2 */
+static const struct {
+    int number;
+    const char *name;
+} alerts[] = {
+    {0, "close_notify"},
+    {10, "unexpected_message"},
+    {20, "bad_record_mac"},
+    {21, "decryption_failed"},
+    {22, "record_overflow"},
+    {30, "decompression_failure"},
+    {40, "handshake_failure"},
+    {41, "no_certificate"},
+    {42, "bad_certificate"},
+    {43, "unsupported_certificate"},
+    {44, "certificate_revoked"},
+    {45, "certificate_expired"},
+    {46, "certificate_unknown"},
+    {47, "illegal_parameter"},
+    {48, "unknown_ca"},
+    {49, "access_denied"},
+    {50, "decode_error"},
+    {51, "decrypt_error"},
+    {70, "protocol_version"},
+    {71, "insufficient_security"},
+    {80, "internal_error"},
+    {86, "inappropriate_fallback"},
+    {90, "user_canceled"},
+    {100, "no_renegotiation"},
+    {109, "missing_extension"},
+    {110, "unsupported_extension"},
+    {112, "unrecognized_name"},
+    {113, "bad_certificate_status_response"},
+    {115, "unknown_psk_identity"},
+    {116, "certificate_required"},
+    {120, "no_application_protocol"},
+};
+
+const char *sluice_tls_alert_name(int alert)
+{
+    for (size_t i = 0; i < sizeof(alerts) / sizeof(alerts[0]); i++)
+        if (alerts[i].number == alert)
+            return alerts[i].name;
+    return "unknown";
+}
+
+void sluice_tls_error_set_va(struct sluice_tls_error *err, enum sluice_reason reason,
+                             const char *fmt, va_list args)
+{
+    if (err->reason != SLUICE_REASON_NONE)
+        return;
+    err->reason = reason;
+    vsnprintf(err->text, sizeof(err->text), fmt, args);
+    for (char *c = err->text; *c; c++)
+        if (*c < ' ' || *c > '~') /* part of it may come from the peer */
+            *c = '?';
+}
+
+void sluice_tls_error_set(struct sluice_tls_error *err, enum sluice_reason reason, const char *fmt,
+                          ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    sluice_tls_error_set_va(err, reason, fmt, args);
+    va_end(args);
+}
+
+int sluice_tls_no_memory(struct sluice_tls_error *err)
+{
+    sluice_tls_error_set(err, SLUICE_REASON_LIMIT, "TLS: out of memory");
+    return -ENOMEM;
+}
+
+int sluice_tls_fail(struct sluice_tls_session *s, enum sluice_reason reason, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    sluice_tls_error_set_va(&s->error, reason, fmt, args);
+    va_end(args);
+    s->state = SLUICE_TLS_FAILED;
+    s->pending = 0;
+    return -EPROTO;
+}
+
+void sluice_tls_session_init(struct sluice_tls_session *s,
+                             const struct sluice_tls_provider *provider, uint8_t *out_base,
+                             size_t out_bytes)
+{
+    SLUICE_CHECK(out_bytes >= SLUICE_TLS_OUTPUT_MIN);
+    SLUICE_CHECK((out_bytes & (out_bytes - 1)) == 0);
+    *s = (struct sluice_tls_session){.magic = SLUICE_TLS_MAGIC,
+                                     .provider = provider,
+                                     .out_base = out_base,
+                                     .out_bytes = out_bytes,
+                                     .error = {.alert = -1}};
+}
+
+size_t sluice_tls_emit(struct sluice_tls_session *s, const void *data, size_t bytes)
+{
+    size_t room = sluice_tls_room(s);
+    size_t n = bytes < room ? bytes : room;
+    memcpy(s->out_base + (s->out_tail & (s->out_bytes - 1)), data, n);
+    s->out_tail += n;
+    return n;
+}
+
+size_t sluice_tls_take(struct sluice_tls_input *in, void *to, size_t bytes)
+{
+    size_t n = bytes < in->bytes ? bytes : in->bytes;
+    memcpy(to, in->data, n);
+    in->data += n;
+    in->bytes -= n;
+    return n;
+}
+
+void sluice_tls_sent(struct sluice_tls_session *s, size_t bytes)
+{
+    SLUICE_CHECK(bytes <= s->out_tail - s->out_head);
+    s->out_head += bytes;
+}
+
+int sluice_tls_eof(struct sluice_tls_session *s)
+{
+    if (s->state == SLUICE_TLS_FAILED)
+        return -EPROTO;
+    if (s->closed & SLUICE_TLS_CLOSED_BY_PEER)
+        return 0;
+    return sluice_tls_fail(s, SLUICE_REASON_TLS_TRUNCATED,
+                           s->state == SLUICE_TLS_HANDSHAKE
+                               ? "the peer closed the connection during the handshake"
+                               : "the peer closed the connection without close_notify");
+}

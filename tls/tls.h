@@ -1,0 +1,250 @@
+/*
+ * TLS without I/O: ciphertext in, plaintext out, and the other way round. Who moves the bytes, on
+ * which thread and with which deadline is the caller's. One suite, tests/unit/test_tls_*.c, runs on
+ * every provider.
+ *
+ * A context is the configuration, read and checked once; any number of sessions share it. A session
+ * is one connection, touched by one thread at a time. Calls never block and never call back.
+ *
+ *  1. Ciphertext comes as a window into the caller's memory, borrowed for the call; each call moves
+ *     its beginning past what it took. What a session took it never wants again.
+ *  2. A window may end anywhere; a session takes no more than one record ahead of what it hands
+ * out, and exactly to the end of a record when the window ends there.
+ *  3. Plaintext goes straight to the caller's buffer, and only when its record was authenticated.
+ *  4. Ciphertext to send goes to the output ring: look at sluice_tls_output() after *every* call
+ *     (answers to KeyUpdate, alerts of a failure), and call sluice_tls_sent() when it left.
+ *  5. A chunk is encrypted whole or not at all; one of up to SLUICE_TLS_RECORD_MAX bytes is one
+ *     record.
+ *  6. After open nothing is allocated by us; what the library allocates is its own.
+ */
+#ifndef SLUICE_TLS_H
+#define SLUICE_TLS_H
+
+#include "base/reason.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SLUICE_TLS_RECORD_MAX 16384u /* bytes of plaintext in one record: RFC 8446 5.1 */
+
+/* A record's ciphertext at most, header included: RFC 5246 6.2.3 (RFC 8446 5.2 allows less). The
+ * caller's ring of ciphertext must hold one. */
+#define SLUICE_TLS_WIRE_MAX (5u + SLUICE_TLS_RECORD_MAX + 2048u)
+
+/* The output ring at least: one record and, behind it, room that write() leaves to alerts. */
+#define SLUICE_TLS_OUTPUT_MIN 32768u
+
+/* Records without application data (tickets, KeyUpdates, requests to renegotiate) in a row. */
+#define SLUICE_TLS_CONTROL_RUN_MAX 64u
+
+struct sluice_tls_context;
+struct sluice_tls_provider;
+
+enum sluice_tls_role { SLUICE_TLS_CLIENT, SLUICE_TLS_SERVER };
+
+enum sluice_tls_min { SLUICE_TLS_MIN_1_2, SLUICE_TLS_MIN_1_3 };
+
+enum sluice_tls_client_cert { SLUICE_TLS_CERT_NONE, SLUICE_TLS_CERT_ASK, SLUICE_TLS_CERT_REQUIRE };
+
+/**
+ * What is wanted. Zeroes are safe: verified against the system's CA store, TLS 1.2 or later. Texts
+ * are borrowed for context_create(); NULL: not given.
+ */
+struct sluice_tls_config {
+    enum sluice_tls_role role;
+    enum sluice_tls_min min;
+    const char *ca;      /* PEM file or hashed directory, instead of the system's store */
+    const char *crl;     /* PEM file: the leaf must be covered, the rest is checked where it is */
+    const char *cert;    /* PEM chain, leaf first; a server needs it */
+    const char *key;     /* PEM, not encrypted */
+    const char *ciphers; /* by name, ':' between; nothing else is offered; TLS_* are of 1.3 */
+    const char *alpn;    /* by preference, ',' between */
+    bool alpn_required;  /* the peer must choose one of them */
+    const char *keylog;  /* file to append secrets to: only where the user asked for that */
+
+    /* client */
+    const char *verify_name; /* name or IP address in the certificate; NULL: the session's host */
+    const char *sni;         /* NULL: the host, or else verify_name, whichever is a name; "": none
+                                is sent */
+    const char *pin_sha256;  /* of the leaf's public key, hex or base64, ',' between: one must
+                                match, besides the rest */
+    bool no_verify;          /* neither chain nor name; a pin still counts */
+
+    /* server */
+    enum sluice_tls_client_cert client_cert; /* verified against ca */
+    bool tickets;
+};
+
+/** Why something failed. Fixed size: no allocation on the way down. */
+struct sluice_tls_error {
+    enum sluice_reason reason; /* NONE: nothing failed */
+    int alert;                 /* RFC 8446 6, or -1; which way it went says the text */
+    int verify_code;           /* X509_V_ERR_*, or 0 */
+    char text[256];            /* one line of printable ASCII, for people */
+};
+
+enum sluice_tls_state {
+    SLUICE_TLS_HANDSHAKE,
+    SLUICE_TLS_OPEN,  /* the peer's close_notify and ours are in `closed` */
+    SLUICE_TLS_FAILED /* see error; output may hold the alert that tells the peer */
+};
+
+#define SLUICE_TLS_CLOSED_BY_PEER 0x1u /* its close_notify came: nothing will be read any more */
+#define SLUICE_TLS_CLOSED_BY_US   0x2u /* ours is in the output: nothing can be written any more */
+
+/** Ciphertext from the peer, borrowed for one call, which moves it on. */
+struct sluice_tls_input {
+    const uint8_t *data;
+    size_t bytes;
+};
+
+#define SLUICE_TLS_MAGIC 0x746c7373u
+
+/** First member of every provider's session. To be read by the caller; written where it says so. */
+struct sluice_tls_session {
+    uint32_t magic;
+    enum sluice_tls_state state;
+    const struct sluice_tls_provider *provider;
+    unsigned closed;      /* SLUICE_TLS_CLOSED_* */
+    uint32_t control_run; /* without data between; the caller zeroes it once a second or so, which
+                             makes SLUICE_TLS_CONTROL_RUN_MAX a rate */
+    uint64_t control_records;
+    size_t pending; /* decrypted bytes of a record that did not fit: read() them before waiting */
+    uint8_t *out_base;
+    size_t out_bytes;
+    uint64_t out_head, out_tail;
+    struct sluice_tls_error error;
+};
+
+/** What was agreed; texts live as long as the session. */
+struct sluice_tls_info {
+    const char *version;  /* "TLSv1.3" */
+    const char *cipher;   /* "TLS_AES_128_GCM_SHA256" */
+    const char *alpn;     /* "" without */
+    const char *verified; /* "chain", "chain+pin", "pin", "none" */
+    char peer[128];       /* subject of the peer's certificate, printable; "" without one */
+    char doubt[128];      /* no_verify: what would have been refused; "" if nothing */
+};
+
+struct sluice_tls_provider {
+    const char *name;
+    const char *(*version)(void); /* of the library that runs, not the one compiled against */
+
+    /**
+     * Read the files, check everything that can be checked without a peer.
+     *
+     * @return 0; -EINVAL, -ENOTSUP (this provider has no such option), -ENOMEM, with *err filled in
+     *         and *out NULL.
+     */
+    int (*context_create)(struct sluice_tls_context **out, const struct sluice_tls_config *cfg,
+                          struct sluice_tls_error *err);
+    void (*context_destroy)(
+        struct sluice_tls_context *ctx); /* NULL is fine; sessions may live on */
+
+    /**
+     * @param host      client: the peer's name or address as the user gave it, copied; else NULL.
+     * @param out_base  output ring, mapped twice back to back; borrowed until destroy.
+     * @param out_bytes its size once: a power of two, at least SLUICE_TLS_OUTPUT_MIN.
+     * @return 0; -EINVAL, -ENOMEM, with *err filled in and *out NULL.
+     */
+    int (*session_create)(struct sluice_tls_session **out, struct sluice_tls_context *ctx,
+                          const char *host, uint8_t *out_base, size_t out_bytes,
+                          struct sluice_tls_error *err);
+    void (*session_destroy)(struct sluice_tls_session *s); /* NULL is fine */
+
+    /**
+     * One step; a client's first one needs no input.
+     *
+     * @return 0        done: state is OPEN, what is left of the window is application data;
+     *         -EAGAIN  more input is needed;
+     *         -ENOBUFS the output ring is full: let it drain, then again;
+     *         -EPROTO  failed: see error, send what is in the output.
+     */
+    int (*handshake)(struct sluice_tls_session *s, struct sluice_tls_input *in);
+
+    /**
+     * Bytes of at most one record. Room for a whole record (SLUICE_TLS_RECORD_MAX) leaves nothing
+     * pending. State must be OPEN; our own close does not end reading.
+     *
+     * @return > 0      bytes; `pending` says how many of the same record are left;
+     *         0        close_notify: the clean end, again at each call;
+     *         -EAGAIN  more input is needed, the window is used up;
+     *         -ENOBUFS no room in the output ring for an answer: let it drain, then again;
+     *         -EPROTO  failed: see error, send what is in the output. Nothing of the record that
+     *                  failed was handed out.
+     */
+    ssize_t (*read)(struct sluice_tls_session *s, struct sluice_tls_input *in, void *buf,
+                    size_t buf_bytes);
+
+    /**
+     * Encrypt the first SLUICE_TLS_RECORD_MAX of these bytes, or all if they are fewer, as one
+     * record. State must be OPEN.
+     *
+     * @param data  copied by encrypting it; not touched after the call.
+     * @return > 0         bytes taken;
+     *         -EAGAIN     no room in the output ring: nothing taken, let it drain;
+     *         -EINPROGRESS the peer stopped inside a control message: nothing taken, read() first;
+     *         -EPIPE      closed by us;
+     *         -EPROTO     failed: see error.
+     */
+    ssize_t (*write)(struct sluice_tls_session *s, const void *data, size_t bytes);
+
+    /**
+     * Our close_notify goes to the output, once; reading goes on. During a handshake there is
+     * nothing to say: it cannot be finished after that.
+     *
+     * @return 0, -ENOBUFS (no room: again later), or -EPROTO.
+     */
+    int (*close)(struct sluice_tls_session *s);
+
+    /**
+     * New keys for what we send (TLS 1.3 KeyUpdate), with the next write(); ask: the peer shall do
+     * the same. write() does it by itself before a cipher's limit.
+     *
+     * @return 0, or -ENOTSUP (TLS 1.2, or the provider cannot).
+     */
+    int (*rekey)(struct sluice_tls_session *s, bool ask);
+
+    /** State must be OPEN. */
+    void (*info)(const struct sluice_tls_session *s, struct sluice_tls_info *out);
+};
+
+/** Name of an alert as RFC 8446 6 has it ("close_notify"), or "unknown". */
+const char *sluice_tls_alert_name(int alert);
+
+/**
+ * The socket reached its end, and the whole window was read.
+ *
+ * @return 0 when close_notify came before; else -EPROTO, with reason TLS_TRUNCATED: the bytes
+ * handed out are genuine, but there may have been more.
+ */
+int sluice_tls_eof(struct sluice_tls_session *s);
+
+/** Ciphertext to send: *data, and how many bytes; 0: nothing. Stays in place until sent. */
+static inline size_t sluice_tls_output(const struct sluice_tls_session *s, const uint8_t **data)
+{
+    *data = s->out_base + (s->out_head & (s->out_bytes - 1));
+    return (size_t)(s->out_tail - s->out_head);
+}
+
+/** These left; at most what sluice_tls_output() said. */
+void sluice_tls_sent(struct sluice_tls_session *s, size_t bytes);
+
+/** Bytes of one message on the wire at most, so: whether write() has room for it. */
+static inline bool sluice_tls_has_room(const struct sluice_tls_session *s, size_t bytes)
+{
+    size_t chunk = bytes < SLUICE_TLS_RECORD_MAX ? bytes : SLUICE_TLS_RECORD_MAX;
+    /* Fragments of 512 bytes (RFC 6066 4) with the longest MAC and padding cost less than a
+     * quarter; alerts and KeyUpdates have the last 512 bytes. */
+    return s->out_bytes - (size_t)(s->out_tail - s->out_head) >= chunk + chunk / 4 + 1024;
+}
+
+/** Those of this build, the preferred one first, `none` last; ends with NULL. */
+extern const struct sluice_tls_provider *const sluice_tls_providers[];
+
+/** Find by name; NULL or "auto": the preferred one (`none` if there is no other). NULL: unknown. */
+const struct sluice_tls_provider *sluice_tls_find(const char *name);
+
+#endif
