@@ -177,7 +177,7 @@ struct sluice_state {
     char model[32];
     char model_reason[128];
     char tls[64];
-    char tls_reason[128];
+    char tls_reason[256];
     uint64_t close_count; /* close records written since the start; the last ones follow */
     struct sluice_close_record
         closes[SLUICE_CLOSE_RECORDS]; /* record n at n % SLUICE_CLOSE_RECORDS */

@@ -72,7 +72,7 @@ struct state_text {
     char model[32];
     char model_reason[128];
     char tls[64];
-    char tls_reason[128];
+    char tls_reason[256];
     uint64_t close_count;
     struct sluice_close_record closes[SLUICE_CLOSE_RECORDS];
 };

@@ -215,13 +215,31 @@ static void try_address(struct sluice_conn *c)
     next_address(c);
 }
 
+static void handshake_timed_out(struct sluice_timer *timer)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
+    sluice_conn_close(c, SLUICE_REASON_TLS_TIMED_OUT, 0);
+}
+
 static void opened(struct sluice_conn *c)
 {
     sluice_timer_stop(&c->deadline);
-    /* The handshake, when there is one, runs on the plain descriptor; then its shorter name. */
     c->file = c->loop->be->ops->file_add(c->loop->be, c->fd);
     if (c->file < 0)
         c->file = -1;
+    if (c->is_tls) {
+        sluice_loop_start_timer(c->loop, &c->deadline, c->cfg->tls_timeout_ns, handshake_timed_out);
+        set_state(c, SLUICE_CONN_HANDSHAKING);
+        c->events->secure(c);
+        return;
+    }
+    set_state(c, SLUICE_CONN_OPEN);
+    c->events->open(c);
+}
+
+void sluice_conn_secured(struct sluice_conn *c)
+{
+    sluice_timer_stop(&c->deadline);
     set_state(c, SLUICE_CONN_OPEN);
     c->events->open(c);
 }

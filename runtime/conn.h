@@ -15,11 +15,13 @@ struct sluice_conn_config {
     const char *const *resolve;
     uint32_t resolve_count;
     uint64_t connect_timeout_ns;
+    uint64_t tls_timeout_ns;
     uint32_t rcvbuf_bytes, sndbuf_bytes;
 };
 
 struct sluice_conn_events {
-    void (*state)(struct sluice_conn *c); /* it changed */
+    void (*state)(struct sluice_conn *c);  /* it changed */
+    void (*secure)(struct sluice_conn *c); /* begin the handshake of TLS */
     void (*open)(struct sluice_conn *c);
     void (*quiesce)(struct sluice_conn *c); /* closing: end the ops begun on it */
     void (*closed)(struct sluice_conn *c);  /* nothing is in flight; once per start */
@@ -45,6 +47,7 @@ struct sluice_conn {
     enum sluice_reason reason; /* why it closes */
     int os_error;              /* errno, 0 if none */
     bool reset;                /* close with RST */
+    bool is_tls;               /* the owner's, before start */
     uint64_t acked_bytes;      /* taken just before the descriptor closes */
 };
 
@@ -71,9 +74,18 @@ enum sluice_reason sluice_conn_reason(int os_error);
 /* "[::1]:443" or "192.0.2.1:443" of the address in use. */
 void sluice_conn_peer(const struct sluice_conn *c, char *out, size_t out_bytes);
 
+/* The handshake of TLS is done, on events->secure: the connection is open. */
+void sluice_conn_secured(struct sluice_conn *c);
+
 static inline bool sluice_conn_is_live(const struct sluice_conn *c)
 {
     return c->state == SLUICE_CONN_OPEN || c->state == SLUICE_CONN_DRAINING;
+}
+
+/* There are bytes to be had, be it those of a handshake. */
+static inline bool sluice_conn_receives(const struct sluice_conn *c)
+{
+    return c->state == SLUICE_CONN_HANDSHAKING || sluice_conn_is_live(c);
 }
 
 /* Another may start. */

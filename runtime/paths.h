@@ -6,11 +6,14 @@
 #define SLUICE_PATHS_H
 
 #include "conn.h"
+#include "secure.h"
 #include "rings/engine.h"
 
 struct sluice_rx_events {
+    void (*secured)(void *user); /* the handshake is done */
     void (*eof)(void *user);
     void (*failed)(void *user, int os_error);
+    void (*tls_failed)(void *user); /* why: secure->error */
 };
 
 struct sluice_rx {
@@ -19,18 +22,23 @@ struct sluice_rx {
     const struct sluice_rx_events *events;
     void *user;
     struct sluice_op op;
-    struct sluice_region region;
+    struct sluice_region region; /* the inbox */
+    struct sluice_secure *secure;
+    struct sluice_region raw; /* its ciphertext; base NULL: not opened */
     bool armed, eof;
-    bool stalled;            /* nothing is armed: the inbox is full */
+    bool socket_eof;         /* with TLS: no ciphertext follows */
+    bool stalled;            /* nothing is armed, or nothing decrypted: the inbox is full */
     uint64_t received_bytes; /* of this connection */
 };
 
 int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,
-                   enum sluice_receive how, const struct sluice_rx_events *events, void *user);
+                   struct sluice_secure *secure, enum sluice_receive how,
+                   const struct sluice_rx_events *events, void *user);
 void sluice_rx_fini(struct sluice_rx *rx);
-void sluice_rx_start(struct sluice_rx *rx); /* the connection is open */
-void sluice_rx_stop(struct sluice_rx *rx);  /* the receive in flight is cancelled */
-bool sluice_rx_work(struct sluice_rx *rx);  /* every turn: room may have come back */
+int sluice_rx_open_raw(struct sluice_rx *rx); /* before the first TLS: 0 or -ENOBUFS, -ENOMEM */
+int sluice_rx_start(struct sluice_rx *rx);    /* bytes are to be had: 0 or negative errno */
+void sluice_rx_stop(struct sluice_rx *rx);    /* the receive in flight is cancelled */
+bool sluice_rx_work(struct sluice_rx *rx);    /* every turn: room may have come back */
 
 /* Waits for the upstream to release something. */
 static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
@@ -43,11 +51,13 @@ static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
 #define TX_BATCH_MESSAGES   16u          /* an outbox's batch: until both are reached */
 #define TX_BATCH_BYTES      (64u << 10)
 #define TX_PONGS_MAX        8u
+#define TX_RECORDS_MAX      64u
 
 struct sluice_tx_events {
-    void (*fin)(void *user);                  /* a WS_CLOSE was sent: shut our side down */
-    void (*sent)(void *user);                 /* some bytes were taken */
-    void (*failed)(void *user, int os_error); /* also EBADMSG: a writer lied */
+    void (*fin)(void *user);  /* all is sent: shut our side down */
+    void (*sent)(void *user); /* some bytes were taken */
+    void (*failed)(void *user, int os_error);
+    void (*tls_failed)(void *user); /* why: secure->error */
 };
 
 struct sluice_tx {
@@ -56,7 +66,9 @@ struct sluice_tx {
     const struct sluice_tx_events *events;
     void *user;
     struct sluice_op op;
+    struct sluice_secure *secure;
     bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
+    bool notifying;                 /* close_notify stands in the output: then fin */
     uint32_t connection;
 
     /* whose turn it is */
@@ -72,13 +84,25 @@ struct sluice_tx {
     uint64_t message_sent; /* bytes taken of message number run_done */
     uint32_t lengths[TX_RUN_MESSAGES_MAX];
 
+    /* with TLS: records of the run that are encrypted and not sent yet */
+    struct {
+        uint64_t end; /* in the output */
+        uint32_t plain_bytes;
+    } records[TX_RECORDS_MAX];
+    uint32_t record_count, record_first;
+    uint64_t run_sealed;     /* bytes encrypted */
+    uint32_t sealed_done;    /* messages encrypted whole */
+    uint32_t message_sealed; /* bytes encrypted of the next one */
+
     uint64_t sent_messages, sent_bytes; /* of this connection */
 };
 
 void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
-                    const struct sluice_tx_events *events, void *user);
+                    struct sluice_secure *secure, const struct sluice_tx_events *events,
+                    void *user);
 void sluice_tx_start(struct sluice_tx *tx, uint32_t connection);
 void sluice_tx_stop(struct sluice_tx *tx);    /* the send in flight is cancelled */
+void sluice_tx_end(struct sluice_tx *tx);     /* nothing of the outboxes any more: fin follows */
 bool sluice_tx_work(struct sluice_tx *tx);    /* every turn: true if it did something */
 bool sluice_tx_pending(struct sluice_tx *tx); /* something waits to be sent */
 

@@ -5,6 +5,7 @@
 #include "sluice.h"
 #include "backends/backend.h"
 #include "base/clock.h"
+#include "tls/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +50,7 @@ static bool probe_backend(struct sluice_probe *p)
 }
 
 /* The ULP is looked up before the socket's state: ENOENT, no module; ENOTCONN, there it is. */
-static bool probe_ktls(struct sluice_probe *p)
+static void probe_ktls(struct sluice_probe *p)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int err = fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) ? errno : 0;
@@ -60,7 +61,6 @@ static bool probe_ktls(struct sluice_probe *p)
         have            ? "the kernel has the tls module"
         : err == ENOENT ? "ENOENT: this kernel has no tls module"
                         : strerror(err));
-    return have;
 }
 
 static void probe_limits(struct sluice_probe *p)
@@ -103,16 +103,19 @@ static void probe_smt(struct sluice_probe *p)
                 : "not known");
 }
 
-static void choose(struct sluice_probe *p, bool uring, bool ktls)
+static void choose(struct sluice_probe *p, bool uring)
 {
     const char *none = "none";
+    bool tls = uring && sluice_tls_find(NULL)->session_create != NULL;
     snprintf(p->model, sizeof(p->model), "%s", uring ? "single on uring" : none);
     snprintf(p->model_reason, sizeof(p->model_reason), "%s",
              uring ? "plain TCP and io_uring is usable"
                    : "io_uring is not usable, and this version has no other backend");
-    snprintf(p->model_tls, sizeof(p->model_tls), "%s", none);
-    snprintf(p->model_tls_reason, sizeof(p->model_tls_reason),
-             "this version has no TLS (kTLS is %s here)", ktls ? "available" : "not available");
+    snprintf(p->model_tls, sizeof(p->model_tls), "%s", tls ? "single on uring" : none);
+    snprintf(p->model_tls_reason, sizeof(p->model_tls_reason), "%s",
+             tls     ? "TLS in user space, in line: this version has no kTLS and no threaded models"
+             : uring ? "this build has no TLS"
+                     : p->model_reason);
 }
 
 void sluice_probe(struct sluice_probe *out)
@@ -122,12 +125,13 @@ void sluice_probe(struct sluice_probe *out)
     if (uname(&u) == 0)
         add(out, "kernel", true, "%.40s %.60s", u.sysname, u.release);
     add(out, "liburing", true, "%s (built with)", BUILT_LIBURING);
-    add(out, "openssl", true, "%s (built with; not used in this version)", BUILT_OPENSSL);
+    add(out, "openssl", true, "%s (built with), %s", BUILT_OPENSSL,
+        sluice_tls_find(NULL)->version());
     add(out, "libev", true, "%s (built with; not used in this version)", BUILT_LIBEV);
     bool uring = probe_backend(out);
-    bool ktls = probe_ktls(out);
+    probe_ktls(out);
     probe_limits(out);
     probe_clock(out);
     probe_smt(out);
-    choose(out, uring, ktls);
+    choose(out, uring);
 }

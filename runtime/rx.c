@@ -1,6 +1,7 @@
 /*
  * The rx path: the kernel receives straight into the inbox; each completion is published as one
- * entry. An inbox that is full arms no receive, so the TCP window closes.
+ * entry. An inbox that is full arms no receive, so the TCP window closes. With TLS the kernel
+ * receives into a ring of ciphertext, and records are decrypted straight into the inbox.
  */
 #include "paths.h"
 #include "base/check.h"
@@ -8,12 +9,15 @@
 #include <errno.h>
 
 static void on_recv(struct sluice_op *op, int32_t result, bool more);
+static bool decrypt(struct sluice_rx *rx);
 
 int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,
-                   enum sluice_receive how, const struct sluice_rx_events *events, void *user)
+                   struct sluice_secure *secure, enum sluice_receive how,
+                   const struct sluice_rx_events *events, void *user)
 {
     struct sluice_backend *be = conn->loop->be;
-    *rx = (struct sluice_rx){.conn = conn, .ch = ch, .events = events, .user = user};
+    *rx = (struct sluice_rx){
+        .conn = conn, .ch = ch, .secure = secure, .events = events, .user = user};
     rx->region = (struct sluice_region){.base = ch->inbox.base,
                                         .bytes = ch->inbox.bytes,
                                         .pos = ch->inbox.tail,
@@ -26,44 +30,100 @@ void sluice_rx_fini(struct sluice_rx *rx)
 {
     struct sluice_backend *be = rx->conn->loop->be;
     SLUICE_CHECK(!rx->armed);
+    if (rx->raw.base)
+        be->ops->region_close(be, &rx->raw);
     be->ops->region_close(be, &rx->region);
 }
 
+int sluice_rx_open_raw(struct sluice_rx *rx)
+{
+    struct sluice_backend *be = rx->conn->loop->be;
+    struct sluice_region raw = {
+        .base = rx->secure->raw, .bytes = SECURE_RAW_BYTES, .one_shot = rx->region.one_shot};
+    rx->raw = raw;
+    int err = be->ops->region_open(be, &rx->raw);
+    if (err)
+        rx->raw.base = NULL;
+    return err;
+}
+
+/* Where the kernel writes. */
+static struct sluice_region *kernel_region(struct sluice_rx *rx)
+{
+    return sluice_secure_is_on(rx->secure) ? &rx->raw : &rx->region;
+}
+
+/* ---- receiving ---- */
+
 /* At most half of the inbox is lent ahead: observers always have the other half to read. */
+static uint64_t inbox_limit(struct sluice_rx *rx)
+{
+    uint64_t limit = sluice_inbox_limit(rx->ch);
+    uint64_t window = rx->ch->inbox.tail + rx->ch->inbox.bytes / 2;
+    return limit < window ? limit : window;
+}
+
 static uint64_t lend(struct sluice_rx *rx)
 {
     struct sluice_backend *be = rx->conn->loop->be;
-    uint64_t limit = sluice_inbox_limit(rx->ch);
-    uint64_t window = rx->region.pos + rx->region.bytes / 2;
-    if (limit > window)
-        limit = window;
-    sluice_inbox_lend(rx->ch, limit);
-    return be->ops->region_lend(be, &rx->region, limit) - rx->region.pos;
+    struct sluice_region *region = kernel_region(rx);
+    uint64_t limit;
+    if (region == &rx->raw) {
+        limit = rx->secure->raw_head + SECURE_RAW_BYTES;
+    } else {
+        limit = inbox_limit(rx);
+        sluice_inbox_lend(rx->ch, limit);
+    }
+    return be->ops->region_lend(be, region, limit) - region->pos;
+}
+
+static void stall(struct sluice_rx *rx)
+{
+    if (!rx->stalled)
+        sluice_count(rx->ch, SLUICE_COUNTER_inbox_full_stalls, 1);
+    rx->stalled = true;
 }
 
 static bool arm(struct sluice_rx *rx)
 {
-    if (rx->armed || rx->eof || !sluice_conn_is_live(rx->conn))
+    if (rx->armed || rx->eof || rx->socket_eof || !sluice_conn_receives(rx->conn))
         return false;
     if (lend(rx) == 0) {
-        if (!rx->stalled)
-            sluice_count(rx->ch, SLUICE_COUNTER_inbox_full_stalls, 1);
-        rx->stalled = true;
+        stall(rx);
         return false;
     }
-    rx->stalled = false;
-    rx->op.region = &rx->region;
+    if (!sluice_secure_is_on(rx->secure))
+        rx->stalled = false;
+    rx->op.region = kernel_region(rx);
     rx->op.flags = SLUICE_OP_MULTI;
     rx->armed = sluice_conn_begin(rx->conn, &rx->op) == 0; /* no room for an op: the next turn */
     return rx->armed;
 }
 
-void sluice_rx_start(struct sluice_rx *rx)
+/* The kernel's buffers follow the inbox; after TLS, which fills it without them, they start anew.
+ */
+static int follow_inbox(struct sluice_rx *rx)
 {
-    SLUICE_CHECK(rx->region.pos == rx->ch->inbox.tail);
-    rx->eof = rx->stalled = false;
+    struct sluice_backend *be = rx->conn->loop->be;
+    if (rx->region.pos == rx->ch->inbox.tail)
+        return 0;
+    be->ops->region_close(be, &rx->region);
+    rx->region.pos = rx->ch->inbox.tail;
+    return be->ops->region_open(be, &rx->region);
+}
+
+int sluice_rx_start(struct sluice_rx *rx)
+{
+    bool tls = sluice_secure_is_on(rx->secure);
+    int err = tls ? 0 : follow_inbox(rx);
+    if (err)
+        return err;
+    rx->eof = rx->socket_eof = rx->stalled = false;
     rx->received_bytes = 0;
+    if (tls)
+        decrypt(rx); /* a client speaks first */
     arm(rx);
+    return 0;
 }
 
 void sluice_rx_stop(struct sluice_rx *rx)
@@ -72,16 +132,93 @@ void sluice_rx_stop(struct sluice_rx *rx)
         rx->conn->loop->be->ops->cancel(rx->conn->loop->be, &rx->op);
 }
 
-static void arrived(struct sluice_rx *rx, uint32_t bytes)
+/* raw_cycle: just before the bytes were read or decrypted. */
+static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t raw_cycle, uint8_t flags)
 {
     uint64_t seen = rx->conn->loop->poll_cycle;
     const struct sluice_meta stamps = {.first_nic_frame_poll_cycle = seen,
                                        .latest_nic_frame_poll_cycle = seen,
-                                       .latest_raw_frame_poll_cycle = seen,
-                                       .ssl_read_cycle = sluice_cycles()};
-    rx->region.pos += bytes;
+                                       .latest_raw_frame_poll_cycle = raw_cycle,
+                                       .ssl_read_cycle = sluice_cycles(),
+                                       .flags = flags};
     rx->received_bytes += bytes;
     sluice_inbox_arrived(rx->ch, &stamps, bytes);
+}
+
+/* ---- TLS ---- */
+
+/* One step of the handshake: true when data may follow. */
+static bool shake_hands(struct sluice_rx *rx, struct sluice_tls_input *in)
+{
+    struct sluice_secure *s = rx->secure;
+    int rc = s->provider->handshake(s->session, in);
+    s->raw_head = rx->raw.pos - in->bytes;
+    if (rc == 0)
+        rx->events->secured(rx->user);
+    else if (rc == -EPROTO)
+        rx->events->tls_failed(rx->user);
+    return rc == 0 && sluice_conn_is_live(rx->conn);
+}
+
+/* One record, or what there is room for: -EAGAIN for want of more, -ENOBUFS of room, else the end.
+ */
+static ssize_t read_record(struct sluice_rx *rx, struct sluice_tls_input *in)
+{
+    struct sluice_secure *s = rx->secure;
+    struct sluice_inbox *inbox = &rx->ch->inbox;
+    uint64_t room = inbox_limit(rx) - inbox->tail;
+    if (room == 0 && in->bytes == 0 && s->session->pending == 0)
+        return -EAGAIN;
+    if (room == 0) {
+        stall(rx);
+        return -ENOBUFS;
+    }
+    if (room > SLUICE_TLS_RECORD_MAX)
+        room = SLUICE_TLS_RECORD_MAX;
+    sluice_inbox_lend(rx->ch, inbox->tail + room);
+    uint64_t before = sluice_cycles();
+    ssize_t n = s->provider->read(s->session, in, inbox->base + (inbox->tail & (inbox->bytes - 1)),
+                                  (size_t)room);
+    s->raw_head = rx->raw.pos - in->bytes;
+    if (n > 0)
+        arrived(rx, (uint32_t)n, before, s->session->pending ? 0 : SLUICE_META_RECORD_END);
+    return n;
+}
+
+/* Everything that came, as far as the inbox has room. */
+static bool decrypt(struct sluice_rx *rx)
+{
+    struct sluice_secure *s = rx->secure;
+    struct sluice_tls_input in = sluice_secure_window(s, rx->raw.pos);
+    bool did = false;
+    ssize_t n = -EAGAIN;
+    if (rx->eof || s->session->state == SLUICE_TLS_FAILED)
+        return false;
+    rx->stalled = false;
+    if (s->session->state == SLUICE_TLS_OPEN || shake_hands(rx, &in))
+        while ((n = read_record(rx, &in)) > 0)
+            did = true;
+    if (n == 0) {
+        rx->eof = true;
+        rx->events->eof(rx->user);
+    } else if (n == -EPROTO) {
+        rx->events->tls_failed(rx->user);
+    } else if (n == -EAGAIN && rx->socket_eof && s->session->state != SLUICE_TLS_FAILED) {
+        sluice_tls_eof(s->session);
+        rx->events->tls_failed(rx->user);
+    }
+    return did;
+}
+
+/* ---- completions ---- */
+
+static void received(struct sluice_rx *rx, uint32_t bytes)
+{
+    kernel_region(rx)->pos += bytes;
+    if (sluice_secure_is_on(rx->secure))
+        decrypt(rx);
+    else
+        arrived(rx, bytes, rx->conn->loop->poll_cycle, 0);
 }
 
 /* A SEND in flight may have been told of the reset in our place (backend.h, 10). */
@@ -96,7 +233,10 @@ static void ended(struct sluice_rx *rx, int32_t result)
 {
     if (result == 0 && reset_unheard(rx))
         result = -ECONNRESET;
-    if (result == 0) {
+    if (result == 0 && sluice_secure_is_on(rx->secure)) {
+        rx->socket_eof = true;
+        decrypt(rx);
+    } else if (result == 0) {
         rx->eof = true;
         rx->events->eof(rx->user);
     } else if (result == -ENOBUFS) {
@@ -113,7 +253,7 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
     if (!more)
         rx->armed = false;
     if (result > 0)
-        arrived(rx, (uint32_t)result);
+        received(rx, (uint32_t)result);
     else
         ended(rx, result);
     arm(rx);
@@ -121,8 +261,19 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
         sluice_conn_end(conn);
 }
 
+/* Decrypting had stopped, and what stopped it is gone: room in the inbox, or in the output. */
+static bool may_go_on(struct sluice_rx *rx)
+{
+    bool left = rx->secure->raw_head != rx->raw.pos || rx->secure->session->pending;
+    return sluice_conn_receives(rx->conn) && left &&
+           (rx->stalled ? inbox_limit(rx) > rx->ch->inbox.tail
+                        : rx->secure->session->out_head == rx->secure->session->out_tail);
+}
+
 bool sluice_rx_work(struct sluice_rx *rx)
 {
     bool did = rx->ch->inbox.has_pending && sluice_inbox_flush_pending(rx->ch);
+    if (sluice_secure_is_on(rx->secure) && may_go_on(rx))
+        did |= decrypt(rx);
     return arm(rx) || did;
 }

@@ -11,6 +11,7 @@
 
 #include "channel.h"
 #include "reason.h"
+#include "tls_config.h"
 
 #include <stdbool.h>
 
@@ -96,6 +97,11 @@ struct sluice_transport_config {
     uint32_t rcvbuf_bytes;       /* SO_RCVBUF, 0: the system's */
     uint32_t sndbuf_bytes;       /* SO_SNDBUF, 0: the system's */
     enum sluice_receive receive;
+    /** For tls://; borrowed while the transport lives. NULL: verified against the system's CA
+     *  store. */
+    const struct sluice_tls_config *tls;
+    const char *tls_provider; /* NULL or "auto": the preferred one of this build */
+    uint64_t tls_timeout_ns;  /* of the handshake; 0: 10 s */
 };
 
 /**
@@ -117,12 +123,18 @@ SLUICE_API void sluice_transport_destroy(struct sluice_transport *t);
 /**
  * Start connecting. on_open or on_close follows, from the loop.
  *
- * @param url  "tcp://host:port"; an IPv6 address stands in brackets. Borrowed for this call.
+ * @param url  "tcp://host:port" or "tls://host:port"; an IPv6 address stands in brackets. Borrowed
+ * for this call.
  * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme this build lacks;
  *         -EISCONN a connection is there already;
+ *         -ENOTSUP, -EBADF the TLS of the config is refused: sluice_transport_why() says why;
  *         -EAGAIN the upstream has yet to read how the last one ended.
  */
 SLUICE_API int sluice_transport_connect(struct sluice_transport *t, const char *url);
+
+/** What is to be said about the TLS of the last connection, or of what connect refused, beyond the
+ *  reason: one line, "" if nothing. Borrowed until the next connect. */
+SLUICE_API const char *sluice_transport_why(const struct sluice_transport *t);
 
 /** End in order: send what is in the outboxes, FIN, read to the peer's end (all within
  *  drain_timeout_ns), close. A second call closes at once. */

@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
+#define TLS_TIMEOUT_DEFAULT     (10 * SLUICE_NS_PER_S)
+#define ALERT_TIMEOUT           (100 * SLUICE_NS_PER_MS)
 #define DRAIN_TIMEOUT_DEFAULT   (5 * SLUICE_NS_PER_S)
 #define HEARTBEAT_NS            (100 * SLUICE_NS_PER_MS)
 
@@ -21,9 +23,12 @@ struct sluice_transport {
     struct sluice_transport_events events;
     void *user;
     struct sluice_conn_config conn_cfg;
+    const struct sluice_tls_config *tls_cfg;
+    const char *tls_provider;
     uint64_t drain_timeout_ns;
 
     struct sluice_conn conn;
+    struct sluice_secure secure;
     struct sluice_rx rx;
     struct sluice_tx tx;
     struct sluice_doorman doorman;
@@ -34,7 +39,9 @@ struct sluice_transport {
     uint64_t opened_ns;  /* CLOCK_REALTIME, 0: not open yet */
     bool ending;         /* in order: no more than what stands in the outboxes leaves */
     bool ending_first;   /* before the peer's end */
+    bool end_begun;      /* tx was told; fin follows */
     bool fin_sent;
+    bool tls_failed;  /* over, as soon as the alert that says so has left */
     bool send_failed; /* the peer reads no more */
     struct sluice_timer drain;
     uint64_t acked_seen; /* when the drain limit last ran out */
@@ -86,18 +93,24 @@ static bool anybody_attached(const struct sluice_transport *t)
     return false;
 }
 
+static void alert_over(struct sluice_timer *timer)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, drain);
+    sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+}
+
 /* Both directions ended: over. Only ours: the peer's last bytes are awaited, without limit as long
  * as somebody is there to want them. Only the peer's: we may still send. */
 static void consider_end(struct sluice_transport *t)
 {
-    if (!sluice_conn_is_live(&t->conn))
+    if (!sluice_conn_is_live(&t->conn) || t->tls_failed)
         return;
     bool in_ended = t->rx.eof;
     bool queue_empty = !t->tx.sending && !sluice_tx_pending(&t->tx);
-    if (t->ending && !t->fin_sent && queue_empty) {
-        t->fin_sent = true;
-        sluice_tx_stop(&t->tx);
-        sluice_conn_shutdown(&t->conn);
+    if (t->ending && !t->end_begun && queue_empty) {
+        t->end_begun = true;
+        sluice_tx_end(&t->tx);
+        return; /* on_fin() considers it again */
     }
     if (in_ended && (t->fin_sent || (queue_empty && !anybody_attached(t))))
         sluice_conn_close(&t->conn, reason_in_order(t), 0);
@@ -105,6 +118,14 @@ static void consider_end(struct sluice_transport *t)
         sluice_timer_stop(&t->drain); /* somebody came back in time */
     else if (!t->drain.link)
         restart_drain(t);
+}
+
+static void say_tls(struct sluice_transport *t, const char *what, const char *why)
+{
+    struct state_text *text = &t->ch->text;
+    snprintf(text->tls, sizeof(text->tls), "%s", what);
+    snprintf(text->tls_reason, sizeof(text->tls_reason), "%s", why);
+    sluice_channel_publish_text(t->ch);
 }
 
 static void publish_end(struct sluice_transport *t, const struct sluice_close_record *r)
@@ -126,6 +147,7 @@ static void fill_record(struct sluice_transport *t, struct sluice_close_record *
     *r = (struct sluice_close_record){.connection = t->connection,
                                       .reason = (uint32_t)t->conn.reason,
                                       .os_error = t->conn.os_error,
+                                      .tls_alert = (uint32_t)(t->secure.error.alert + 1),
                                       .opened_ns = t->opened_ns,
                                       .closed_ns = sluice_realtime_ns(),
                                       .messages_left = sluice_tx_messages_left(&t->tx),
@@ -149,6 +171,9 @@ static void on_conn_closed(struct sluice_conn *c)
     sluice_timer_stop(&t->drain);
     fill_record(t, &record);
     sluice_tx_reset(&t->tx);
+    sluice_secure_end(&t->secure);
+    if (t->conn.is_tls && t->secure.error.reason != SLUICE_REASON_NONE)
+        say_tls(t, "failed", t->secure.error.text);
     if (t->opened_ns) {
         publish_end(t, &record);
         t->connection++;
@@ -187,7 +212,10 @@ static void on_eof(void *user)
 static void on_failed(void *user, int os_error)
 {
     struct sluice_transport *t = user;
-    sluice_conn_close(&t->conn, sluice_conn_reason(os_error), os_error);
+    if (t->tls_failed) /* a reset answers our alert, or follows the peer's */
+        sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+    else
+        sluice_conn_close(&t->conn, sluice_conn_reason(os_error), os_error);
 }
 
 /* The peer takes no more, but what it sent before is still in the kernel: rx ends the connection,
@@ -204,12 +232,30 @@ static void on_send_failed(void *user, int os_error)
     sluice_tx_stop(&t->tx);
 }
 
+/* The session knows why; its alert leaves first, if the peer lets it. */
+static void on_tls_failed(void *user)
+{
+    struct sluice_transport *t = user;
+    if (t->tls_failed || !sluice_conn_receives(&t->conn))
+        return;
+    t->tls_failed = true;
+    t->tx.started = false;
+    t->secure.error = t->secure.session->error;
+    sluice_loop_start_timer(t->loop, &t->drain, ALERT_TIMEOUT, alert_over);
+}
+
+static void on_secured(void *user)
+{
+    struct sluice_transport *t = user;
+    sluice_conn_secured(&t->conn);
+}
+
 static void on_fin(void *user)
 {
     struct sluice_transport *t = user;
     if (t->conn.state != SLUICE_CONN_OPEN)
         return;
-    t->fin_sent = true;
+    t->fin_sent = t->end_begun = true;
     sluice_conn_shutdown(&t->conn);
     consider_end(t);
 }
@@ -217,13 +263,14 @@ static void on_fin(void *user)
 static void on_sent(void *user)
 {
     struct sluice_transport *t = user;
-    if (t->drain.link && !t->ending)
+    if (t->drain.link && !t->ending && !t->tls_failed)
         restart_drain(t); /* the limit is on silence, not on the length of what is sent */
 }
 
-static const struct sluice_rx_events rx_events = {.eof = on_eof, .failed = on_failed};
+static const struct sluice_rx_events rx_events = {
+    .secured = on_secured, .eof = on_eof, .failed = on_failed, .tls_failed = on_tls_failed};
 static const struct sluice_tx_events tx_events = {
-    .fin = on_fin, .sent = on_sent, .failed = on_send_failed};
+    .fin = on_fin, .sent = on_sent, .failed = on_send_failed, .tls_failed = on_tls_failed};
 
 /* ---- the beginning ---- */
 
@@ -241,9 +288,34 @@ static void fill_text(struct sluice_transport *t)
     char addr[80];
     sluice_conn_peer(&t->conn, addr, sizeof(addr));
     bool is_name = strstr(addr, url->host) == NULL;
-    snprintf(text->peer, sizeof(text->peer), "tcp://%.60s:%.5s%s%.50s%s", url->host, url->port,
-             is_name ? " (" : "", is_name ? addr : "", is_name ? ")" : "");
+    snprintf(text->peer, sizeof(text->peer), "%.3s://%.60s:%.5s%s%.50s%s", url->scheme, url->host,
+             url->port, is_name ? " (" : "", is_name ? addr : "", is_name ? ")" : "");
     sluice_channel_publish_text(t->ch);
+}
+
+static void describe_tls(struct sluice_transport *t)
+{
+    struct state_text *text = &t->ch->text;
+    sluice_secure_describe(&t->secure, text->tls, sizeof(text->tls), text->tls_reason,
+                           sizeof(text->tls_reason));
+}
+
+static int start_receiving(struct sluice_transport *t)
+{
+    int err = sluice_rx_start(&t->rx);
+    if (err)
+        sluice_conn_close(&t->conn, sluice_conn_reason(-err), -err);
+    return err;
+}
+
+static void on_conn_secure(struct sluice_conn *c)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
+    if (sluice_secure_begin(&t->secure, c->url.host, t->rx.raw.pos))
+        sluice_conn_close(c, t->secure.error.reason, 0);
+    else
+        start_receiving(t);
 }
 
 static void on_conn_open(struct sluice_conn *c)
@@ -254,33 +326,80 @@ static void on_conn_open(struct sluice_conn *c)
                                       .event = SLUICE_EVENT_CONNECTED};
     t->opened_ns = sluice_realtime_ns();
     sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
+    if (c->is_tls)
+        describe_tls(t);
     fill_text(t);
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP | SLUICE_READY_TLS, 0);
     sluice_inbox_control(t->ch, &event);
     sluice_tx_start(&t->tx, t->connection);
-    sluice_rx_start(&t->rx);
+    if (!c->is_tls && start_receiving(t))
+        return;
     if (t->events.on_open)
         t->events.on_open(t, t->user);
 }
 
-static const struct sluice_conn_events conn_events = {
-    .state = on_conn_state, .open = on_conn_open, .quiesce = on_quiesce, .closed = on_conn_closed};
+static const struct sluice_conn_events conn_events = {.state = on_conn_state,
+                                                      .secure = on_conn_secure,
+                                                      .open = on_conn_open,
+                                                      .quiesce = on_quiesce,
+                                                      .closed = on_conn_closed};
+
+static void describe(struct sluice_transport *t)
+{
+    struct state_text *text = &t->ch->text;
+    bool tls = t->conn.is_tls;
+    snprintf(text->backend, sizeof(text->backend), "%s", sluice_loop_backend(t->loop));
+    snprintf(text->backend_reason, sizeof(text->backend_reason), "%s",
+             sluice_loop_backend_reason(t->loop));
+    snprintf(text->model, sizeof(text->model), "single");
+    snprintf(text->model_reason, sizeof(text->model_reason), "%s on io_uring",
+             tls ? "TLS in user space, in line," : "plain TCP");
+    say_tls(t, "none", tls ? "not agreed yet" : "tcp:// asks for none");
+}
+
+/* At the first tls://: its files are read, its rings made. */
+static int prepare_tls(struct sluice_transport *t)
+{
+    if (t->rx.raw.base)
+        return 0;
+    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg);
+    if (!err)
+        err = sluice_rx_open_raw(&t->rx);
+    if (!err)
+        return 0;
+    struct sluice_tls_error why = t->secure.error;
+    sluice_secure_fini(&t->secure);
+    t->secure.error = why;
+    return err == -EINVAL ? -EBADF : err;
+}
+
+const char *sluice_transport_why(const struct sluice_transport *t)
+{
+    return t->secure.error.text;
+}
 
 int sluice_transport_connect(struct sluice_transport *t, const char *text)
 {
     struct sluice_url url;
     if (sluice_url_parse(&url, text))
         return -EINVAL;
-    if (strcmp(url.scheme, "tcp") != 0)
+    t->secure.error = (struct sluice_tls_error){.alert = -1};
+    t->conn.is_tls = strcmp(url.scheme, "tls") == 0;
+    if (!t->conn.is_tls && strcmp(url.scheme, "tcp") != 0)
         return -EPROTONOSUPPORT;
     if (!sluice_conn_is_over(&t->conn))
         return -EISCONN;
     if (!sluice_inbox_has_room_to_open(t->ch))
         return -EAGAIN;
+    int err = t->conn.is_tls ? prepare_tls(t) : 0;
+    if (err)
+        return err;
     t->opened_ns = 0;
-    t->ending = t->ending_first = t->fin_sent = t->send_failed = false;
+    t->ending = t->ending_first = t->end_begun = t->fin_sent = false;
+    t->send_failed = t->tls_failed = false;
     t->tx.connection = t->connection;
-    int err = sluice_conn_start(&t->conn, &url);
+    describe(t);
+    err = sluice_conn_start(&t->conn, &url);
     if (!err)
         t->loop->active++;
     return err;
@@ -319,6 +438,8 @@ static void heed_clients(struct sluice_transport *t)
 /* For those who look on: sluice stat, observers. */
 static void beat(struct sluice_transport *t)
 {
+    if (sluice_secure_is_on(&t->secure))
+        t->secure.session->control_run = 0; /* so that its limit is one per time */
     sluice_channel_show(t->ch);
     struct engine_shared *s = t->ch->shared;
     const struct sluice_loop_stats *stats = &t->loop->stats;
@@ -349,6 +470,9 @@ static bool work(struct sluice_source *src)
         sluice_rx_work(&t->rx); /* before on_inbox: it publishes, and the next turn may sleep */
     show_inbox(t);
     did |= sluice_tx_work(&t->tx);
+    const uint8_t *alert;
+    if (t->tls_failed && !t->tx.sending && !sluice_secure_output(&t->secure, &alert))
+        sluice_conn_close(&t->conn, t->secure.error.reason, 0);
     if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
         consider_end(t);
     return did;
@@ -394,24 +518,15 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
                                                                         : CONNECT_TIMEOUT_DEFAULT,
                                               .rcvbuf_bytes = cfg->rcvbuf_bytes,
                                               .sndbuf_bytes = cfg->sndbuf_bytes};
+    t->conn_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
+    t->tls_cfg = cfg->tls;
+    t->tls_provider = cfg->tls_provider;
+    t->secure.error.alert = -1;
     t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
     t->connection = atomic_load_explicit(&t->ch->shared->connection, memory_order_relaxed);
     sluice_conn_init(&t->conn, t->loop, &t->conn_cfg, &conn_events);
-    sluice_tx_init(&t->tx, &t->conn, t->ch, &tx_events, t);
-    return sluice_rx_init(&t->rx, &t->conn, t->ch, cfg->receive, &rx_events, t);
-}
-
-static void describe(struct sluice_transport *t)
-{
-    struct state_text *text = &t->ch->text;
-    snprintf(text->backend, sizeof(text->backend), "%s", sluice_loop_backend(t->loop));
-    snprintf(text->backend_reason, sizeof(text->backend_reason), "%s",
-             sluice_loop_backend_reason(t->loop));
-    snprintf(text->model, sizeof(text->model), "single");
-    snprintf(text->model_reason, sizeof(text->model_reason), "plain TCP on io_uring");
-    snprintf(text->tls, sizeof(text->tls), "none");
-    snprintf(text->tls_reason, sizeof(text->tls_reason), "tcp:// asks for none");
-    sluice_channel_publish_text(t->ch);
+    sluice_tx_init(&t->tx, &t->conn, t->ch, &t->secure, &tx_events, t);
+    return sluice_rx_init(&t->rx, &t->conn, t->ch, &t->secure, cfg->receive, &rx_events, t);
 }
 
 int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
@@ -454,6 +569,7 @@ void sluice_transport_destroy(struct sluice_transport *t)
             break;
     sluice_loop_remove_source(t->loop, &t->source);
     sluice_rx_fini(&t->rx);
+    sluice_secure_fini(&t->secure);
     sluice_detach(t->upstream);
     free(t);
 }

@@ -1,6 +1,7 @@
 /*
  * The tx path: runs of whole messages leave from the outboxes as one SEND each, one in flight. Fair
- * between writers, PONGs after each batch, nothing ever inside a message that is half sent.
+ * between writers, PONGs after each batch, nothing ever inside a message that is half sent. With
+ * TLS a run is encrypted first, record by record, and its messages count when their records left.
  */
 #include "paths.h"
 #include "base/check.h"
@@ -10,9 +11,10 @@
 static void on_send(struct sluice_op *op, int32_t result, bool more);
 
 void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
-                    const struct sluice_tx_events *events, void *user)
+                    struct sluice_secure *secure, const struct sluice_tx_events *events, void *user)
 {
-    *tx = (struct sluice_tx){.conn = conn, .ch = ch, .events = events, .user = user};
+    *tx = (struct sluice_tx){
+        .conn = conn, .ch = ch, .secure = secure, .events = events, .user = user};
     sluice_op_init(&tx->op, SLUICE_OP_SEND, on_send);
 }
 
@@ -31,6 +33,18 @@ void sluice_tx_stop(struct sluice_tx *tx)
     tx->started = false;
     if (tx->sending)
         tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->op);
+}
+
+/* With TLS its end is said first; what was encrypted before it leaves before it. */
+void sluice_tx_end(struct sluice_tx *tx)
+{
+    tx->started = false;
+    if (!sluice_secure_is_on(tx->secure)) {
+        tx->events->fin(tx->user);
+        return;
+    }
+    tx->notifying = true;
+    tx->secure->provider->close(tx->secure->session); /* no room: sluice_tx_work() tries again */
 }
 
 /* ---- forming a run ---- */
@@ -76,6 +90,9 @@ static void start_run(struct sluice_tx *tx, struct sluice_writer *w, struct slui
     tx->is_pongs = box == &w->pongs;
     tx->run_bytes = tx->run_sent = tx->message_sent = 0;
     tx->run_messages = tx->run_done = 0;
+    tx->run_sealed = 0;
+    tx->sealed_done = tx->message_sealed = 0;
+    tx->record_count = tx->record_first = 0;
 }
 
 /* The oldest messages of this ring, as many as one batch takes: false if there are none. Lengths
@@ -209,10 +226,105 @@ static void took(struct sluice_tx *tx, uint64_t bytes)
 static void finish_run(struct sluice_tx *tx)
 {
     tx->owner = NULL;
-    if (tx->closing && tx->started) {
-        tx->started = false;
-        tx->events->fin(tx->user);
+    if (tx->closing && tx->started)
+        sluice_tx_end(tx);
+}
+
+/* ---- TLS ---- */
+
+/* As many whole messages as fit one record; of one that does not, as much as fits. */
+static uint32_t next_record(struct sluice_tx *tx, uint32_t *messages)
+{
+    uint32_t bytes = 0, at = tx->sealed_done;
+    uint32_t of_first = tx->message_sealed;
+    while (at < tx->run_messages && bytes + tx->lengths[at] - of_first <= SLUICE_TLS_RECORD_MAX) {
+        bytes += tx->lengths[at++] - of_first;
+        of_first = 0;
     }
+    *messages = at - tx->sealed_done;
+    return bytes ? bytes : SLUICE_TLS_RECORD_MAX;
+}
+
+static bool seal_record(struct sluice_tx *tx)
+{
+    struct sluice_secure *s = tx->secure;
+    const struct sluice_outbox *box = tx->box;
+    uint32_t messages, bytes = next_record(tx, &messages);
+    uint64_t at = box->byte_head + tx->run_sealed - tx->run_sent;
+    ssize_t n = s->provider->write(s->session, box->base + (at & (box->byte_count - 1)), bytes);
+    if (n == -EPROTO)
+        tx->events->tls_failed(tx->user);
+    if (n <= 0) /* no room in the output, or something must be read first */
+        return false;
+    SLUICE_CHECK((uint32_t)n == bytes);
+    tx->records[tx->record_count].end = s->session->out_tail;
+    tx->records[tx->record_count++].plain_bytes = bytes;
+    tx->run_sealed += bytes;
+    tx->sealed_done += messages;
+    tx->message_sealed = messages ? 0 : tx->message_sealed + bytes;
+    return true;
+}
+
+/* Records that left: the peer can read them. */
+static void records_left(struct sluice_tx *tx, uint32_t bytes)
+{
+    struct sluice_tls_session *session = tx->secure->session;
+    sluice_tls_sent(session, bytes);
+    while (tx->record_first < tx->record_count &&
+           tx->records[tx->record_first].end <= session->out_head)
+        took(tx, tx->records[tx->record_first++].plain_bytes);
+    if (tx->record_first == tx->record_count)
+        tx->record_first = tx->record_count = 0;
+}
+
+static bool send_output(struct sluice_tx *tx)
+{
+    const uint8_t *data;
+    size_t bytes = sluice_secure_output(tx->secure, &data);
+    if (bytes == 0)
+        return false;
+    tx->op.send.addr = data;
+    tx->op.send.bytes = bytes;
+    tx->op.flags = SLUICE_OP_WAITALL;
+    tx->sending = sluice_conn_begin(tx->conn, &tx->op) == 0;
+    return tx->sending;
+}
+
+static bool work_secure(struct sluice_tx *tx)
+{
+    struct sluice_tls_session *session = tx->secure->session;
+    if (!sluice_conn_receives(tx->conn))
+        return false;
+    if (tx->started && (tx->owner || (!nothing_waits(tx) && next_run(tx)))) {
+        while (tx->run_sealed < tx->run_bytes && tx->record_count < TX_RECORDS_MAX &&
+               seal_record(tx)) {
+            /* the next one */
+        }
+        if (tx->run_bytes == 0) { /* a WS_CLOSE of no bytes */
+            took(tx, 0);
+            finish_run(tx);
+        }
+    }
+    if (tx->notifying)
+        tx->secure->provider->close(session);
+    if (send_output(tx))
+        return true;
+    if (!tx->notifying || !(session->closed & SLUICE_TLS_CLOSED_BY_US))
+        return false;
+    tx->notifying = false;
+    tx->events->fin(tx->user);
+    return true;
+}
+
+static void sent(struct sluice_tx *tx, uint32_t bytes)
+{
+    if (sluice_secure_is_on(tx->secure))
+        records_left(tx, bytes);
+    else
+        took(tx, bytes);
+    tx->events->sent(tx->user);
+    if (tx->owner && tx->run_sent == tx->run_bytes)
+        finish_run(tx);
 }
 
 static void on_send(struct sluice_op *op, int32_t result, bool more)
@@ -225,10 +337,7 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
     if (result > 0) {
         if ((size_t)result < op->send.bytes)
             sluice_count(tx->ch, SLUICE_COUNTER_short_sends, 1);
-        took(tx, (uint64_t)result);
-        tx->events->sent(tx->user);
-        if (tx->run_sent == tx->run_bytes)
-            finish_run(tx);
+        sent(tx, (uint32_t)result);
     } else if (result != -ECANCELED) {
         tx->events->failed(tx->user, result ? -result : EPIPE);
     }
@@ -237,7 +346,11 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
 
 bool sluice_tx_work(struct sluice_tx *tx)
 {
-    if (!tx->started || tx->sending)
+    if (tx->sending)
+        return false;
+    if (sluice_secure_is_on(tx->secure))
+        return work_secure(tx);
+    if (!tx->started)
         return false;
     if (!tx->owner && (nothing_waits(tx) || !next_run(tx)))
         return false;
@@ -251,7 +364,12 @@ bool sluice_tx_work(struct sluice_tx *tx)
 
 bool sluice_tx_pending(struct sluice_tx *tx)
 {
-    if (!tx->started || tx->sending)
+    const uint8_t *data;
+    if (tx->sending)
+        return false;
+    if (tx->notifying || sluice_secure_output(tx->secure, &data))
+        return true;
+    if (!tx->started)
         return false;
     if (tx->owner)
         return true;
@@ -301,7 +419,7 @@ void sluice_tx_reset(struct sluice_tx *tx)
     if (tx->owner && tx->owner->state != WRITER_CORRUPT && tx->message_sent > 0)
         sluice_outbox_consume(tx->box, tx->lengths[tx->run_done] - tx->message_sent, 1);
     tx->owner = NULL;
-    tx->started = tx->closing = false;
+    tx->started = tx->closing = tx->notifying = false;
     tx->message_sent = 0;
     for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
         struct sluice_writer *w = &tx->ch->writers[i];

@@ -161,6 +161,30 @@ static int create_channel(struct engine *e, const struct options *o, const char 
     return error ? fail_channel(error, name ? name : "(private)") : 0;
 }
 
+/* What is looked at only when a URL asks for TLS. */
+static int prepare_tls(struct engine *e, const struct options *o, const char *url)
+{
+    const char *keylog = o->keylog ? getenv("SSLKEYLOGFILE") : NULL;
+    if (o->keylog && !keylog)
+        return fail_remedy(SLUICE_REASON_USAGE, "name a file in SSLKEYLOGFILE", "--keylog");
+    e->tls = (struct sluice_tls_config){.min = strcmp(o->tls_min, "1.3") == 0 ? SLUICE_TLS_MIN_1_3
+                                                                              : SLUICE_TLS_MIN_1_2,
+                                        .ca = o->ca,
+                                        .crl = o->crl,
+                                        .cert = o->cert,
+                                        .key = o->key,
+                                        .ciphers = o->ciphers,
+                                        .alpn = o->alpn,
+                                        .keylog = keylog,
+                                        .verify_name = o->verify_name,
+                                        .sni = o->sni,
+                                        .pin_sha256 = o->pin_sha256,
+                                        .no_verify = o->tls_no_verify};
+    if (o->tls_no_verify && strncmp(url, "tls://", 6) == 0)
+        sluice_log(SLUICE_LOG_WARN, "%s: --tls-no-verify: nobody checks who the peer is", url);
+    return 0;
+}
+
 static int create_transport(struct engine *e, const struct options *o,
                             const struct sluice_transport_events *events, void *user)
 {
@@ -170,6 +194,9 @@ static int create_transport(struct engine *e, const struct options *o,
         .connect_timeout_ns = (uint64_t)o->connect_timeout_ns,
         .rcvbuf_bytes = (uint32_t)o->rcvbuf_bytes,
         .sndbuf_bytes = (uint32_t)o->sndbuf_bytes,
+        .tls = &e->tls,
+        .tls_provider = o->tls_provider,
+        .tls_timeout_ns = (uint64_t)o->tls_timeout_ns,
     };
     int error = sluice_transport_create(&e->transport, e->loop, e->channel, &cfg, events, user);
     return error ? fail_errno(error, "transport") : 0;
@@ -181,10 +208,14 @@ static int connect_transport(struct engine *e, const char *url)
     if (error == 0)
         return 0;
     if (error == -EINVAL)
-        return fail_remedy(SLUICE_REASON_USAGE, "write tcp://host:port", "'%s' is not a URL", url);
+        return fail_remedy(SLUICE_REASON_USAGE, "write tcp://host:port or tls://host:port",
+                           "'%s' is not a URL", url);
     if (error == -EPROTONOSUPPORT)
-        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has tcp://host:port only",
-                           "%.*s", (int)strcspn(url, " \t"), url);
+        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has tcp:// and tls://", "%.*s",
+                           (int)strcspn(url, " \t"), url);
+    if (error == -EBADF || error == -ENOTSUP)
+        return fail(error == -EBADF ? SLUICE_REASON_TLS_CONFIG : SLUICE_REASON_UNSUPPORTED,
+                    "%s: %s", url, sluice_transport_why(e->transport));
     return fail_errno(error, "connecting to %s", url);
 }
 
@@ -217,6 +248,8 @@ int engine_open(struct engine *e, const struct options *o, const char *name, con
         failed = create_loop(e, o);
     if (!failed)
         failed = create_channel(e, o, name);
+    if (!failed)
+        failed = prepare_tls(e, o, url);
     if (!failed)
         failed = create_transport(e, o, events, user);
     if (!failed)

@@ -11,6 +11,7 @@ struct engine {
     struct sluice_loop *loop;
     struct sluice_channel *channel;
     struct sluice_transport *transport;
+    struct sluice_tls_config tls;
 };
 
 /**

@@ -148,11 +148,14 @@ void record_text(const struct sluice_close_record *record, char *out, size_t out
              record->messages_sent, record->sent_bytes, half, record->messages_left, acked);
 }
 
-int fail_record(const struct sluice_close_record *record, const char *peer)
+int fail_record(const struct sluice_close_record *record, const struct sluice_state *state,
+                const char *peer)
 {
     if (sluice_reason_exit_code(record->reason) == 0)
         return 0;
     const char *stage = record->opened_ns ? "connection broke" : "cannot connect";
+    if (strcmp(state->tls, "failed") == 0)
+        return fail(record->reason, "%s: %s", peer, state->tls_reason);
     if (record->os_error == 0)
         return fail(record->reason, "%s: %s", peer, stage);
     return fail_remedy(record->reason, remedy_of_errno(record->os_error), "%s: %s (%s)", peer,

@@ -27,7 +27,8 @@ int fail_errno(int error, const char *what_format, ...) FAIL_PRINTF(2, 3);
 int fail_stdout(int error);
 
 /** fail() for how a connection ended; prints nothing when the exit code is 0. */
-int fail_record(const struct sluice_close_record *record, const char *peer);
+int fail_record(const struct sluice_close_record *record, const struct sluice_state *state,
+                const char *peer);
 
 /** One line of a close record: "connection 1 closed: peer-close; received 10 B, ...". */
 void record_text(const struct sluice_close_record *record, char *out, size_t out_bytes);

@@ -53,6 +53,15 @@ struct options {
     const char *log_level;
     const char *config;
 
+    /* run, cat, ws with tls:// or wss:// */
+    const char *ca, *crl, *cert, *key;
+    const char *verify_name, *sni, *alpn, *pin_sha256;
+    const char *tls_min; /* 1.2, 1.3 */
+    const char *ciphers, *tls_provider;
+    int64_t tls_timeout_ns;
+    bool tls_no_verify;
+    bool keylog; /* to the file that SSLKEYLOGFILE names */
+
     /* ws */
     const char *path;
     struct option_list headers; /* NAME: VALUE */

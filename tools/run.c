@@ -89,6 +89,8 @@ int cmd_run(struct options *o)
     failed = run_until_closed(&run);
     stop_loop(NULL);
     warn_of_unread(&run);
+    static struct sluice_state state;
+    sluice_channel_state(run.engine.channel, &state);
     engine_close(&run.engine);
-    return failed ? failed : fail_record(&run.record, run.url);
+    return failed ? failed : fail_record(&run.record, &state, run.url);
 }

@@ -137,7 +137,8 @@ static int fail_attach(int error, const char *name)
                            "the engine is stopped or stuck: see sluice stat NAME",
                            "name %s: no answer from its engine", name);
     case EINVAL:
-        return fail_remedy(SLUICE_REASON_USAGE, "give tcp://host:port or the name of an engine",
+        return fail_remedy(SLUICE_REASON_USAGE,
+                           "give tcp://host:port, tls://host:port or the name of an engine",
                            "'%s' is neither", name);
     case ECONNRESET:
     case EPIPE:
@@ -204,7 +205,7 @@ static int ended_early(struct session *s, enum sluice_role role)
         s->connection = record.connection;
         return 0;
     }
-    int failed = fail_record(&record, peer);
+    int failed = fail_record(&record, &state, peer);
     return failed ? failed : fail(SLUICE_REASON_NO_ENGINE, "%s: its connection ended", s->target);
 }
 
@@ -284,5 +285,6 @@ int session_end(const struct session *s, uint32_t connection)
     char text[400];
     record_text(&record, text, sizeof(text));
     sluice_log(SLUICE_LOG_INFO, "%s", text);
-    return fail_record(&record, peer_of(s, &state));
+    const char *peer = peer_of(s, &state);
+    return fail_record(&record, &state, peer);
 }

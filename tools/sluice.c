@@ -23,18 +23,21 @@ struct command {
 
 static const struct command commands[] = {
     {"run", FOR_RUN, 1, "URL", "an engine as a process of its own, others attach to its --name",
-     "Connects to URL (tcp://host:port) and moves bytes between the socket and the channel NAME.\n"
+     "Connects to URL (tcp:// or tls://host:port) and moves bytes between the socket and the "
+     "channel NAME.\n"
      "Prints one line when the connection opens and one when it ended; the exit code tells how.\n"
      "SIGINT or SIGTERM ends in order, a second one at once.\n",
      cmd_run},
     {"cat", FOR_CAT, 1, "URL|NAME", "stdin to the peer, what it sends to stdout",
-     "With a URL (tcp://host:port) the engine runs in this process, with a NAME it attaches to\n"
+     "With a URL (tcp:// or tls://host:port) the engine runs in this process, with a NAME it "
+     "attaches to\n"
      "one (flags of the connection and the engine then have no effect, but --connect-timeout).\n"
      "The end of stdin half-closes; it ends when the peer closes, or when stdin is silent for\n"
      "1 s after the peer's end. Byte-exact both ways.\n",
      cmd_cat},
     {"ws", FOR_WS, 1, "URL|NAME", "a WebSocket client: one received message per line on stdout",
-     "With a URL (ws://host:port/path) the engine runs in this process, with a NAME it attaches\n"
+     "With a URL (ws:// or wss://host:port/path) the engine runs in this process, with a NAME it "
+     "attaches\n"
      "to one. Answers PING and CLOSE; text lines of stdin are not read, see --send.\n",
      cmd_ws},
     {"stat", FOR_STAT, 1, "NAME", "state and counters of an engine, read-only",

@@ -45,18 +45,19 @@ int upgrade_target(struct options *o, char *tcp, size_t tcp_bytes, const char **
 {
     const char *url = o->args[0];
     *target = url;
-    if (strncmp(url, "wss://", 6) == 0)
-        return fail(SLUICE_REASON_UNSUPPORTED, "%s: this version has no TLS", url);
-    if (strstr(url, "://") && strncmp(url, "ws://", 5) != 0 && strncmp(url, "tcp://", 6) != 0)
+    bool is_wss = strncmp(url, "wss://", 6) == 0, is_ws = strncmp(url, "ws://", 5) == 0;
+    if (!is_ws && !is_wss && strstr(url, "://") && strncmp(url, "tcp://", 6) != 0 &&
+        strncmp(url, "tls://", 6) != 0)
         return fail(SLUICE_REASON_UNSUPPORTED, "%s: not a WebSocket's URL", url);
-    if (strncmp(url, "ws://", 5) != 0)
+    if (!is_ws && !is_wss)
         return check_options(o);
-    const char *host = url + 5;
+    const char *host = url + (is_wss ? 6 : 5);
     size_t n = strcspn(host, "/?#");
     const char *bracket = memchr(host, ']', n);
     const char *after = bracket ? bracket : host;
     bool has_port = memchr(after, ':', n - (size_t)(after - host)) != NULL;
-    int k = snprintf(tcp, tcp_bytes, "tcp://%.*s%s", (int)n, host, has_port ? "" : ":80");
+    const char *port = has_port ? "" : is_wss ? ":443" : ":80";
+    int k = snprintf(tcp, tcp_bytes, "%s://%.*s%s", is_wss ? "tls" : "tcp", (int)n, host, port);
     if (k < 0 || (size_t)k >= tcp_bytes)
         return fail(SLUICE_REASON_USAGE, "%s: too long", url);
     if (host[n] && !o->path)

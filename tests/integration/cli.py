@@ -34,7 +34,7 @@ def settings_of(*flags, env=None):
 def table():
     """(key, commands) of each row of the option table."""
     with open(os.path.join(source_dir(), "tools", "option_table.c"), encoding="utf-8") as file:
-        rows = re.findall(r'\{"([a-z-]+)", OPTION_\w+,\s+([A-Z_ |]+?),\s', file.read())
+        rows = re.findall(r'\{"([a-z0-9-]+)", OPTION_\w+,\s+([A-Z_ |]+?),\s', file.read())
     check(len(rows) > 20, f"only {len(rows)} rows found in option_table.c")
     return rows
 
@@ -162,7 +162,7 @@ def help_lists_every_key():
             check_equal((answer.code, answer.err), (0, ""), f"{command} --help")
             text = answer.out.decode()
             check(f"usage: sluice {command}" in text, f"{command} --help: usage")
-            shown = set(re.findall(r"^  --([a-z-]+)", text, re.MULTILINE))
+            shown = set(re.findall(r"^  --([a-z0-9-]+)", text, re.MULTILINE))
             wanted = {key for key, commands in rows if is_for(commands, command)}
             check_equal(shown, wanted, f"keys in {command} --help")
 

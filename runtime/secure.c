@@ -1,0 +1,87 @@
+/*
+ * The TLS of one transport: what it owns, from the first tls:// to the end.
+ */
+#include "secure.h"
+
+#include "rings/memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail(struct sluice_secure *s, enum sluice_reason reason, int err, const char *text)
+{
+    s->error = (struct sluice_tls_error){.reason = reason, .alert = -1};
+    snprintf(s->error.text, sizeof(s->error.text), "%s", text);
+    return err;
+}
+
+static uint8_t *make_ring(uint64_t bytes)
+{
+    int fd = sluice_memory_create("sluice-tls", bytes);
+    if (fd < 0) {
+        errno = -fd;
+        return NULL;
+    }
+    uint8_t *ring = sluice_memory_map_twice(fd, 0, bytes, MAP_TO_WRITE);
+    int err = errno;
+    close(fd);
+    errno = err;
+    return ring;
+}
+
+int sluice_secure_open(struct sluice_secure *s, const char *provider,
+                       const struct sluice_tls_config *cfg)
+{
+    const struct sluice_tls_config verified = {0};
+    s->provider = sluice_tls_find(provider);
+    if (!s->provider)
+        return fail(s, SLUICE_REASON_UNSUPPORTED, -ENOTSUP, "no such TLS provider in this build");
+    int err = s->provider->context_create(&s->ctx, cfg ? cfg : &verified, &s->error);
+    if (err)
+        return err;
+    s->raw = make_ring(SECURE_RAW_BYTES);
+    s->out = s->raw ? make_ring(SECURE_OUT_BYTES) : NULL;
+    return s->out ? 0 : fail(s, SLUICE_REASON_LIMIT, -errno, "no memory for the rings of TLS");
+}
+
+void sluice_secure_fini(struct sluice_secure *s)
+{
+    sluice_secure_end(s);
+    if (s->ctx)
+        s->provider->context_destroy(s->ctx);
+    sluice_memory_unmap(s->raw, 2 * SECURE_RAW_BYTES);
+    sluice_memory_unmap(s->out, 2 * SECURE_OUT_BYTES);
+    *s = (struct sluice_secure){0};
+}
+
+int sluice_secure_begin(struct sluice_secure *s, const char *host, uint64_t raw_at)
+{
+    s->raw_head = raw_at;
+    return s->provider->session_create(&s->session, s->ctx, host, s->out, SECURE_OUT_BYTES,
+                                       &s->error);
+}
+
+void sluice_secure_end(struct sluice_secure *s)
+{
+    if (s->session)
+        s->provider->session_destroy(s->session);
+    s->session = NULL;
+}
+
+struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s, uint64_t to)
+{
+    return (struct sluice_tls_input){.data = s->raw + (s->raw_head & (SECURE_RAW_BYTES - 1)),
+                                     .bytes = (size_t)(to - s->raw_head)};
+}
+
+void sluice_secure_describe(const struct sluice_secure *s, char *version, size_t version_bytes,
+                            char *text, size_t text_bytes)
+{
+    struct sluice_tls_info info;
+    s->provider->info(s->session, &info);
+    snprintf(version, version_bytes, "%s", info.version);
+    snprintf(text, text_bytes, "%s, %s; verified: %s%s%s", s->provider->name, info.cipher,
+             info.verified, info.alpn[0] ? "; alpn " : "", info.alpn);
+}
