@@ -90,7 +90,8 @@ struct sluice_channel {
     struct sluice_inbox inbox;
     struct sluice_writer writers[SLUICE_WRITERS_MAX];
     uint64_t writers_ever;
-    int upstream; /* index of the attached one, -1 */
+    uint32_t writers_used; /* a bit for each that is not FREE: looked at every turn */
+    int upstream;          /* index of the attached one, -1 */
     struct sluice_link links[SLUICE_LINKS_MAX];
     bool links_changed; /* the runtime should look at them again */
     int listen_fd, directory_fd;

@@ -119,6 +119,7 @@ int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *
                                     .number = ch->writers_ever++,
                                     .memory_fd = -1,
                                     .bell_fd = -1};
+        ch->writers_used |= 1u << i;
         int err = build_writer(ch, w, i);
         if (err) {
             sluice_writer_free(ch, w);
@@ -140,6 +141,7 @@ void sluice_writer_free(struct sluice_channel *ch, struct sluice_writer *w)
     if (w->memory_fd >= 0)
         close(w->memory_fd);
     *w = (struct sluice_writer){.state = WRITER_FREE};
+    ch->writers_used &= ~(1u << (w - ch->writers));
 }
 
 void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w)

@@ -136,8 +136,8 @@ static bool drained(struct sluice_writer *w)
 static struct sluice_writer *oldest_leaving(struct sluice_channel *ch)
 {
     struct sluice_writer *oldest = NULL;
-    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
-        struct sluice_writer *w = &ch->writers[i];
+    for (uint32_t used = ch->writers_used; used; used &= used - 1) {
+        struct sluice_writer *w = &ch->writers[__builtin_ctz(used)];
         if (w->state == WRITER_LEAVING && (!oldest || w->number < oldest->number))
             oldest = w;
     }
@@ -163,8 +163,8 @@ static bool leaving_run(struct sluice_tx *tx)
  * something: forming a run throws its writer out. */
 static bool nothing_waits(const struct sluice_tx *tx)
 {
-    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
-        struct sluice_writer *w = &tx->ch->writers[i];
+    for (uint32_t used = tx->ch->writers_used; used; used &= used - 1) {
+        struct sluice_writer *w = &tx->ch->writers[__builtin_ctz(used)];
         if (w->state == WRITER_LEAVING ||
             (w->state == WRITER_ATTACHED &&
              (sluice_outbox_refresh(&w->outbox) != 0 || sluice_outbox_refresh(&w->pongs) != 0)))
@@ -173,17 +173,24 @@ static bool nothing_waits(const struct sluice_tx *tx)
     return true;
 }
 
+/* The one behind this one, round and round; there is one. */
+static uint32_t next_writer(const struct sluice_tx *tx)
+{
+    uint32_t used = tx->ch->writers_used, behind = used & ~((2u << tx->writer) - 1);
+    return (uint32_t)__builtin_ctz(behind ? behind : used);
+}
+
 /* Rule 4 and 7: a batch of the outbox, then PONGs, then the next writer. */
 static bool next_run(struct sluice_tx *tx)
 {
     if (leaving_run(tx))
         return true;
-    for (uint32_t steps = 0; steps < 2 * SLUICE_WRITERS_MAX; steps++) {
+    for (uint32_t steps = 0; tx->ch->writers_used && steps < 2 * SLUICE_WRITERS_MAX; steps++) {
         struct sluice_writer *w = &tx->ch->writers[tx->writer];
         bool pongs = tx->pongs_next;
         tx->pongs_next = !pongs;
         if (pongs)
-            tx->writer = (tx->writer + 1) % SLUICE_WRITERS_MAX;
+            tx->writer = next_writer(tx);
         if (w->state == WRITER_ATTACHED && form_run(tx, w, pongs ? &w->pongs : &w->outbox))
             return true;
     }
