@@ -100,14 +100,15 @@ static void alert_over(struct sluice_timer *timer)
 }
 
 /* Both directions ended: over. Only ours: the peer's last bytes are awaited, without limit as long
- * as somebody is there to want them. Only the peer's: we may still send. */
+ * as somebody is there to want them. Only the peer's: we may still send. A peer that takes no more
+ * is not told an end, for then its reset could no longer be told from one (reset_unheard()). */
 static void consider_end(struct sluice_transport *t)
 {
     if (!sluice_conn_is_live(&t->conn) || t->tls_failed)
         return;
     bool in_ended = t->rx.eof;
     bool queue_empty = !t->tx.sending && !sluice_tx_pending(&t->tx);
-    if (t->ending && !t->end_begun && queue_empty) {
+    if (t->ending && !t->end_begun && queue_empty && !t->send_failed) {
         t->end_begun = true;
         sluice_tx_end(&t->tx);
         return; /* on_fin() considers it again */
