@@ -186,9 +186,10 @@ void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *s
     }
 }
 
-static void note_turn(struct sluice_loop *loop, uint64_t since_cycle)
+/* From poll to poll: the one that follows a turn with work never waits. */
+static void note_turn(struct sluice_loop *loop, uint64_t cycles)
 {
-    uint64_t ns = sluice_cycles_to_ns(loop->clock, sluice_cycles() - since_cycle);
+    uint64_t ns = sluice_cycles_to_ns(loop->clock, cycles);
     if (ns > loop->stats.turn_max_ns)
         loop->stats.turn_max_ns = ns;
     if (ns > SLUICE_NS_PER_MS)
@@ -208,7 +209,10 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
     int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
     if (n < 0)
         return n;
+    uint64_t last = loop->poll_cycle;
     loop->poll_cycle = sluice_cycles();
+    if (loop->worked)
+        note_turn(loop, loop->poll_cycle - last);
     loop->now_ns = read_now(loop, loop->poll_cycle);
     settle(loop);
     for (int i = 0; i < n; i++) {
@@ -220,8 +224,7 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         next = src->next;
         did |= src->work(src);
     }
-    if (did)
-        note_turn(loop, loop->poll_cycle);
+    loop->worked = did;
     return did;
 }
 

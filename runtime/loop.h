@@ -40,6 +40,7 @@ struct sluice_loop {
     const struct sluice_clock *clock;
     uint64_t now_ns;     /* of this turn */
     uint64_t poll_cycle; /* when this turn's completions were taken */
+    bool worked;         /* the last turn did something */
     struct sluice_timers timers;
     struct sluice_source *sources;
     uint32_t active; /* transports with a connection in any state but closed */
