@@ -6,10 +6,9 @@ import subprocess
 from tap import check, check_equal, main, source_dir, test
 
 
-@test
-def demo_runs_and_shows_its_table():
+def run_demo(*options):
     """Exit code 0 only when every message arrived; the table says so, and what ran and why."""
-    got = subprocess.run([os.path.join(source_dir(), "tools", "demo"), "--seconds", "3"],
+    got = subprocess.run([os.path.join(source_dir(), "tools", "demo"), "--seconds", "3", *options],
                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500,
                          check=False)
     said = f"{got.stdout}\n{got.stderr}"
@@ -18,6 +17,19 @@ def demo_runs_and_shows_its_table():
                  "tls"):
         check(word in got.stdout, f"'{word}' in the table\n{said}")
     check(re.search(r"gaps\W+0\b", got.stdout), f"gaps 0\n{said}")
+    return got.stdout
+
+
+@test
+def demo_runs_over_tls_and_shows_its_table():
+    said = run_demo()
+    check("TLSv1.3" in said and "verified" in said, f"what TLS ran\n{said}")
+
+
+@test
+def demo_runs_over_plain_tcp_and_shows_its_table():
+    said = run_demo("--plain")
+    check("TLSv1.3" not in said, f"no TLS\n{said}")
 
 
 @test
