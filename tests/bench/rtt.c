@@ -5,7 +5,7 @@
  */
 #include "bare.h"
 #include "tcp.h"
-#include "whole.h"
+#include "trips.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -17,63 +17,6 @@
 
 static int trips;
 static double ns[TRIPS_MAX];
-
-/* ---- ours ---- */
-
-static int done;
-static uint64_t received, started;
-
-static void ask(struct sluice_transport *t)
-{
-    void *room;
-    struct sluice_client *c = sluice_transport_upstream(t);
-    started = sluice_cycles();
-    BENCH_CHECK(sluice_outbox_claim(c, BARE_BYTES, &room) == 0);
-    memset(room, done, BARE_BYTES);
-    sluice_outbox_commit(c, 0, SLUICE_MESSAGE_DATA);
-}
-
-static void on_open(struct sluice_transport *t, void *user)
-{
-    (void)user;
-    ask(t);
-}
-
-static void on_inbox(struct sluice_transport *t, void *user)
-{
-    (void)user;
-    struct sluice_client *c = sluice_transport_upstream(t);
-    const struct sluice_meta *entries;
-    int64_t count = sluice_inbox_peek(c, &entries, 16);
-    BENCH_CHECK(count >= 0);
-    for (int64_t i = 0; i < count; i++)
-        received += entries[i].decrypted_len;
-    sluice_inbox_release(c, (uint32_t)count);
-    if (received < BARE_BYTES)
-        return;
-    received -= BARE_BYTES;
-    ns[done++] = bench_ns(sluice_cycles() - started);
-    if (done < trips)
-        ask(t);
-    else
-        sluice_transport_close(t);
-}
-
-static void ours(uint16_t port, enum sluice_receive receive)
-{
-    struct engine_end end;
-    const struct engine_config cfg = {.port = port,
-                                      .idle = SLUICE_IDLE_BUSY,
-                                      .receive = receive,
-                                      .attach = true,
-                                      .events = {.on_open = on_open, .on_inbox = on_inbox}};
-    done = 0;
-    received = 0;
-    engine_run(&cfg, &end);
-    if (done != trips || end.record.received_bytes != (uint64_t)trips * BARE_BYTES)
-        bench_fail("%d of %d round trips, then %s", done, trips,
-                   sluice_reason_name(end.record.reason));
-}
 
 /* ---- rounds ---- */
 
@@ -111,7 +54,10 @@ static double run(enum variant v, uint16_t port)
         bare[v](fd, trips, ns);
         close(fd);
     } else {
-        ours(port, v == OURS ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT);
+        const struct engine_config cfg = {
+            .port = port,
+            .receive = v == OURS ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT};
+        trips_in_line(&cfg, BARE_BYTES, trips, ns);
     }
     return bench_quantile(ns + WARM, (size_t)(trips - WARM), 0.5);
 }

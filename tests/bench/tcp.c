@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,11 +51,6 @@ void tcp_send_all(int fd, const void *bytes, size_t count)
         at += n;
         count -= (size_t)n;
     }
-}
-
-void tcp_url(char *out, size_t bytes, uint16_t port)
-{
-    snprintf(out, bytes, "tcp://127.0.0.1:%u", port);
 }
 
 static void echo(int fd)

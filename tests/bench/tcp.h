@@ -18,9 +18,6 @@ void tcp_set_nodelay(int fd);
 /** Blocking: all of it. */
 void tcp_send_all(int fd, const void *bytes, size_t count);
 
-/** "tcp://127.0.0.1:port" */
-void tcp_url(char *out, size_t bytes, uint16_t port);
-
 /** Echo one connection after the other, spinning on each. A thread's function; arg: int *, the
  *  listening socket; ends when accept fails on it. */
 void *tcp_echo(void *arg);

@@ -4,6 +4,7 @@
 #include "whole.h"
 #include "tcp.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct sluice_loop *engine_loop;
@@ -17,7 +18,7 @@ void engine_run(const struct engine_config *cfg, struct engine_end *end)
     const struct sluice_channel_config channel_cfg = {.name = cfg->name,
                                                       .inbox_bytes = cfg->inbox_bytes,
                                                       .metadata_entries = cfg->metadata_entries};
-    const struct sluice_transport_config transport_cfg = {.receive = cfg->receive};
+    const struct sluice_transport_config transport_cfg = {.receive = cfg->receive, .tls = cfg->tls};
 
     if (sluice_loop_create(&engine_loop, &loop_cfg, why, sizeof(why)))
         bench_fail("%s", why);
@@ -26,7 +27,7 @@ void engine_run(const struct engine_config *cfg, struct engine_end *end)
                                         &cfg->events, cfg->user) == 0);
     if (cfg->attach)
         BENCH_CHECK(sluice_transport_upstream(transport) != NULL);
-    tcp_url(url, sizeof(url), cfg->port);
+    snprintf(url, sizeof(url), "%s://127.0.0.1:%u", cfg->tls ? "tls" : "tcp", cfg->port);
     BENCH_CHECK(sluice_transport_connect(transport, url) == 0);
     BENCH_CHECK(sluice_loop_run(engine_loop) == 0);
 

@@ -1,0 +1,13 @@
+/*
+ * Round trips through the whole engine, in line with its upstream in one busy thread.
+ */
+#ifndef BENCH_TRIPS_H
+#define BENCH_TRIPS_H
+
+#include "whole.h"
+
+/** Send `bytes`, wait until they are back, `trips` times; ns receives the duration of each. Of the
+ *  configuration port, receive and tls are heeded. */
+void trips_in_line(const struct engine_config *cfg, uint32_t bytes, int trips, double *ns);
+
+#endif
