@@ -1,11 +1,13 @@
 /*
  * What the engine does not do once a connection is open: allocate. Traffic of both kinds (round
  * trips, then messages of 32 KiB with a window) runs in line; the heap's counter must not move.
+ * With TLS what OpenSSL asks for is counted apart.
  *
  *   quiet hold busy|sleep   for tools/bench, which looks from outside: open a connection under the
  *                           name "quiet" with an upstream in a process of its own, say the pids
  *                           and when it is open, and let nothing happen until stdin ends
  */
+#include "bare_tls.h"
 #include "heap.h"
 #include "tcp.h"
 #include "whole.h"
@@ -29,6 +31,7 @@
 static struct {
     uint64_t small_left, large_left, outstanding;
     uint64_t heap_at_open, heap_at_end;
+    uint64_t openssl_at_open, openssl_at_end;
 } run;
 
 static void ask(struct sluice_transport *t, uint32_t bytes)
@@ -56,6 +59,7 @@ static void ask_more(struct sluice_transport *t)
     }
     if (run.outstanding == 0) {
         run.heap_at_end = heap_calls();
+        run.openssl_at_end = bare_tls_heap_calls();
         sluice_transport_close(t);
     }
 }
@@ -64,6 +68,7 @@ static void on_open(struct sluice_transport *t, void *user)
 {
     (void)user;
     run.heap_at_open = heap_calls();
+    run.openssl_at_open = bare_tls_heap_calls();
     ask_more(t);
 }
 
@@ -82,22 +87,28 @@ static void on_inbox(struct sluice_transport *t, void *user)
     ask_more(t);
 }
 
-static void count_allocations(uint16_t port, enum sluice_idle idle, enum sluice_receive receive,
-                              const char *text)
+/* The peer is on a thread of this process: what it asks for after its start is counted too. */
+static void count_allocations(void *(*peer)(void *), struct engine_config cfg, const char *text)
 {
     struct engine_end end;
-    const struct engine_config cfg = {.port = port,
-                                      .idle = idle,
-                                      .receive = receive,
-                                      .attach = true,
-                                      .events = {.on_open = on_open, .on_inbox = on_inbox}};
+    int listener = tcp_listen(&cfg.port);
+    pthread_t thread = bench_start(peer, &listener);
+    cfg.attach = true;
+    cfg.events = (struct sluice_transport_events){.on_open = on_open, .on_inbox = on_inbox};
     memset(&run, 0, sizeof(run));
     run.small_left = bench_quick ? 2000 : 20000;
     run.large_left = bench_quick ? 2000 : 20000;
     engine_run(&cfg, &end);
+    shutdown(listener, SHUT_RDWR);
+    bench_join(thread);
     if (run.small_left || run.large_left || run.outstanding)
         bench_fail("the traffic did not end: %s", sluice_reason_name(end.record.reason));
-    bench_say_count("heap_allocations", text, (double)(run.heap_at_end - run.heap_at_open), 0);
+    double openssl = (double)(run.openssl_at_end - run.openssl_at_open);
+    bench_say_count("heap_allocations", text,
+                    (double)(run.heap_at_end - run.heap_at_open) - openssl, 0);
+    if (cfg.tls)
+        bench_say_beside("heap_allocations_openssl", "OpenSSL's own, with those of the peer", "",
+                         &openssl, 1);
 }
 
 /* ---- holding still ---- */
@@ -187,16 +198,17 @@ int main(int argc, char **argv)
     bench_begin(argc, argv);
     if (argc > 2 && strcmp(argv[1], "hold") == 0)
         return hold(strcmp(argv[2], "busy") == 0 ? SLUICE_IDLE_BUSY : SLUICE_IDLE_SLEEP);
-    uint16_t port;
-    int listener = tcp_listen(&port);
-    pthread_t echo = bench_start(tcp_echo, &listener);
-    count_allocations(port, SLUICE_IDLE_BUSY, SLUICE_RECEIVE_AUTO,
+    bare_tls_begin();
+    count_allocations(tcp_echo, (struct engine_config){.idle = SLUICE_IDLE_BUSY},
                       "heap allocations after open: busy, receive auto");
-    count_allocations(port, SLUICE_IDLE_BUSY, SLUICE_RECEIVE_ONE_SHOT,
-                      "heap allocations after open: busy, one-shot");
-    count_allocations(port, SLUICE_IDLE_SLEEP, SLUICE_RECEIVE_AUTO,
+    count_allocations(
+        tcp_echo,
+        (struct engine_config){.idle = SLUICE_IDLE_BUSY, .receive = SLUICE_RECEIVE_ONE_SHOT},
+        "heap allocations after open: busy, one-shot");
+    count_allocations(tcp_echo, (struct engine_config){.idle = SLUICE_IDLE_SLEEP},
                       "heap allocations after open: sleep, receive auto");
-    shutdown(listener, SHUT_RDWR);
-    bench_join(echo);
+    count_allocations(bare_tls_echo,
+                      (struct engine_config){.idle = SLUICE_IDLE_BUSY, .tls = &bare_tls_config},
+                      "heap allocations after open: busy, TLS");
     return 0;
 }

@@ -55,8 +55,7 @@ static double run(enum variant v, uint16_t port)
         close(fd);
     } else {
         const struct engine_config cfg = {
-            .port = port,
-            .receive = v == OURS ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT};
+            .port = port, .receive = v == OURS ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT};
         trips_in_line(&cfg, BARE_BYTES, trips, ns);
     }
     return bench_quantile(ns + WARM, (size_t)(trips - WARM), 0.5);

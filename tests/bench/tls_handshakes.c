@@ -3,7 +3,7 @@
  * connection: from connect to close_notify both ways. The engine sleeps between events. Reference:
  * a bare blocking OpenSSL client with the same files.
  */
-#include "secure.h"
+#include "bare_tls.h"
 #include "tcp.h"
 #include "whole.h"
 
@@ -54,7 +54,7 @@ static void open_engine(void)
     char why[160];
     const struct sluice_loop_config loop_cfg = {.idle = SLUICE_IDLE_SLEEP};
     const struct sluice_channel_config channel_cfg = {.name = NULL};
-    const struct sluice_transport_config cfg = {.tls = &secure_config};
+    const struct sluice_transport_config cfg = {.tls = &bare_tls_config};
     const struct sluice_transport_events events = {.on_open = on_open, .on_inbox = on_inbox};
     if (sluice_loop_create(&engine.loop, &loop_cfg, why, sizeof(why)))
         bench_fail("%s", why);
@@ -93,20 +93,20 @@ static double measure(enum variant v, uint16_t port, const char *url)
     if (v == OURS)
         ours(url);
     for (int i = 0; v == BARE && i < handshakes; i++)
-        secure_close(secure_connect(port));
+        bare_tls_close(bare_tls_connect(port));
     return (double)(cpu_ns() - before) / 1000 / handshakes;
 }
 
 int main(int argc, char **argv)
 {
     bench_begin(argc, argv);
-    secure_begin();
+    bare_tls_begin();
     handshakes = bench_quick ? HANDSHAKES / 4 : HANDSHAKES;
     uint16_t port;
     char url[64];
     int listener = tcp_listen(&port);
     snprintf(url, sizeof(url), "tls://127.0.0.1:%u", port);
-    pthread_t server = bench_start(secure_greet, &listener);
+    pthread_t server = bench_start(bare_tls_greet, &listener);
     static double us[VARIANTS][ROUNDS];
     open_engine();
     measure(OURS, port, url); /* warm */

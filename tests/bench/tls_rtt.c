@@ -2,7 +2,7 @@
  * Figure: a 64-byte round trip over TLS in user space, in line, busy, the echo peer on the other
  * core. Reference: SSL_read and SSL_write spinning on a non-blocking socket. Beside it: blocking.
  */
-#include "secure.h"
+#include "bare_tls.h"
 #include "tcp.h"
 #include "trips.h"
 
@@ -23,7 +23,7 @@ enum variant { OURS, SPINNING, BLOCKING, VARIANTS };
 static void bare(uint16_t port, bool spinning)
 {
     char out[BYTES], in[BYTES];
-    SSL *ssl = secure_connect(port);
+    SSL *ssl = bare_tls_connect(port);
     int flags = spinning ? O_NONBLOCK : 0;
     BENCH_CHECK(fcntl(SSL_get_fd(ssl), F_SETFL, flags) == 0);
     for (int i = 0; i < trips; i++) {
@@ -38,12 +38,12 @@ static void bare(uint16_t port, bool spinning)
         ns[i] = bench_ns(sluice_cycles() - start);
     }
     BENCH_CHECK(fcntl(SSL_get_fd(ssl), F_SETFL, 0) == 0);
-    secure_close(ssl);
+    bare_tls_close(ssl);
 }
 
 static double run(enum variant v, uint16_t port)
 {
-    const struct engine_config cfg = {.port = port, .tls = &secure_config};
+    const struct engine_config cfg = {.port = port, .tls = &bare_tls_config};
     if (v == OURS)
         trips_in_line(&cfg, BYTES, trips, ns);
     else
@@ -54,11 +54,11 @@ static double run(enum variant v, uint16_t port)
 int main(int argc, char **argv)
 {
     bench_begin(argc, argv);
-    secure_begin();
+    bare_tls_begin();
     trips = bench_quick ? 1500 : TRIPS_MAX;
     uint16_t port;
     int listener = tcp_listen(&port);
-    pthread_t echo = bench_start(secure_echo, &listener);
+    pthread_t echo = bench_start(bare_tls_echo, &listener);
     static double p50[VARIANTS][ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         for (int k = 0; k < VARIANTS; k++) {

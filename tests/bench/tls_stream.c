@@ -3,7 +3,7 @@
  * the engine in line, busy, with an upstream that only releases. Reference: SSL_read on a blocking
  * socket. Beside it: the CPU time of each.
  */
-#include "secure.h"
+#include "bare_tls.h"
 #include "tcp.h"
 #include "whole.h"
 
@@ -65,7 +65,7 @@ static void ours(uint16_t port, enum sluice_idle idle)
     struct engine_end end;
     const struct engine_config cfg = {.port = port,
                                       .idle = idle,
-                                      .tls = &secure_config,
+                                      .tls = &bare_tls_config,
                                       .attach = true,
                                       .events = {.on_inbox = on_inbox}};
     engine_run(&cfg, &end);
@@ -78,14 +78,14 @@ static void ours(uint16_t port, enum sluice_idle idle)
 
 static void bare(uint16_t port)
 {
-    static char bytes[SECURE_RECORD_BYTES];
-    SSL *ssl = secure_connect(port);
+    static char bytes[BARE_TLS_RECORD_BYTES];
+    SSL *ssl = bare_tls_connect(port);
     while (run.bytes < expected) {
         int n = SSL_read(ssl, bytes, sizeof(bytes));
         BENCH_CHECK(n > 0);
         took((uint64_t)n);
     }
-    secure_close(ssl);
+    bare_tls_close(ssl);
 }
 
 /* ---- rounds ---- */
@@ -110,11 +110,11 @@ static void measure(enum variant v, uint16_t port, int round)
 int main(int argc, char **argv)
 {
     bench_begin(argc, argv);
-    secure_begin();
+    bare_tls_begin();
     expected = bench_quick ? BYTES_MAX / 8 : BYTES_MAX;
     uint16_t port;
-    struct secure_blast blast = {.listener = tcp_listen(&port), .bytes = expected};
-    pthread_t sender = bench_start(secure_blast, &blast);
+    struct bare_tls_blast blast = {.listener = tcp_listen(&port), .bytes = expected};
+    pthread_t sender = bench_start(bare_tls_blast, &blast);
     for (int i = 0; i < ROUNDS; i++)
         for (int k = 0; k < VARIANTS; k++)
             measure((enum variant)bench_order(i, k, VARIANTS), port, i);

@@ -1,7 +1,7 @@
 /*
- * TLS without sluice: see secure.h.
+ * TLS without sluice: see bare_tls.h.
  */
-#include "secure.h"
+#include "bare_tls.h"
 #include "tcp.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@
 #define DAY_S      86400
 #define ECHO_BYTES (64u << 10)
 
-struct sluice_tls_config secure_config = {.ciphers = SECURE_CIPHER};
+struct sluice_tls_config bare_tls_config = {.ciphers = BARE_TLS_CIPHER};
 
 static SSL_CTX *client, *server;
 static char folder[] = "/tmp/sluice-bench-XXXXXX";
@@ -49,7 +49,7 @@ static void counted_free(void *memory, const char *file, int line)
     free(memory);
 }
 
-uint64_t secure_heap_calls(void)
+uint64_t bare_tls_heap_calls(void)
 {
     return atomic_load_explicit(&calls, memory_order_relaxed);
 }
@@ -133,7 +133,7 @@ static SSL_CTX *make_context(const SSL_METHOD *method, int verify)
     SSL_CTX *ctx = SSL_CTX_new(method);
     BENCH_CHECK(ctx != NULL);
     BENCH_CHECK(SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION));
-    BENCH_CHECK(SSL_CTX_set_ciphersuites(ctx, SECURE_CIPHER));
+    BENCH_CHECK(SSL_CTX_set_ciphersuites(ctx, BARE_TLS_CIPHER));
     BENCH_CHECK(SSL_CTX_load_verify_file(ctx, ca_path));
     BENCH_CHECK(SSL_CTX_use_certificate_chain_file(ctx, cert_path) == 1);
     BENCH_CHECK(SSL_CTX_use_PrivateKey_file(ctx, key_path, SSL_FILETYPE_PEM) == 1);
@@ -143,21 +143,20 @@ static SSL_CTX *make_context(const SSL_METHOD *method, int verify)
     return ctx;
 }
 
-void secure_begin(void)
+void bare_tls_begin(void)
 {
     BENCH_CHECK(CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free));
     make_certificates();
     client = make_context(TLS_client_method(), SSL_VERIFY_PEER);
-    server =
-        make_context(TLS_server_method(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
-    secure_config.ca = ca_path;
-    secure_config.cert = cert_path;
-    secure_config.key = key_path;
+    server = make_context(TLS_server_method(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
+    bare_tls_config.ca = ca_path;
+    bare_tls_config.cert = cert_path;
+    bare_tls_config.key = key_path;
 }
 
 /* ---- client ---- */
 
-SSL *secure_connect(uint16_t port)
+SSL *bare_tls_connect(uint16_t port)
 {
     SSL *ssl = SSL_new(client);
     BENCH_CHECK(ssl && SSL_set_fd(ssl, tcp_connect(port)));
@@ -166,7 +165,7 @@ SSL *secure_connect(uint16_t port)
     return ssl;
 }
 
-void secure_close(SSL *ssl)
+void bare_tls_close(SSL *ssl)
 {
     int fd = SSL_get_rfd(ssl);
     char byte;
@@ -200,7 +199,7 @@ static void end_one(SSL *ssl)
     close(fd);
 }
 
-void *secure_greet(void *arg)
+void *bare_tls_greet(void *arg)
 {
     char byte;
     for (SSL *ssl; (ssl = accept_one(*(int *)arg)) != NULL; end_one(ssl))
@@ -215,7 +214,7 @@ static void echo(SSL *ssl)
     BENCH_CHECK(fcntl(SSL_get_fd(ssl), F_SETFL, O_NONBLOCK) == 0);
     for (;;) {
         int n = SSL_read(ssl, bytes, sizeof(bytes));
-        for (int at = 0, took; at < n; at += took > 0 ? took : 0) {
+        for (int at = 0, took; at<n; at += took> 0 ? took : 0) {
             took = SSL_write(ssl, bytes + at, n - at);
             BENCH_CHECK(took > 0 || SSL_get_error(ssl, took) == SSL_ERROR_WANT_WRITE);
         }
@@ -224,33 +223,36 @@ static void echo(SSL *ssl)
     }
 }
 
-void *secure_echo(void *arg)
+void *bare_tls_echo(void *arg)
 {
     for (SSL *ssl; (ssl = accept_one(*(int *)arg)) != NULL; end_one(ssl))
         echo(ssl);
     return NULL;
 }
 
-/* What the session writes from now on is kept. */
-static BIO *keep_output(SSL *ssl)
+/* What the session writes from now on is kept, in memory that every connection uses again. */
+static BUF_MEM *keep_output(SSL *ssl, uint64_t bytes)
 {
-    BIO *kept = BIO_new(BIO_s_mem());
-    BENCH_CHECK(kept != NULL);
-    SSL_set0_wbio(ssl, kept);
+    static BUF_MEM *kept;
+    BIO *bio = BIO_new(BIO_s_mem());
+    if (!kept)
+        kept = BUF_MEM_new();
+    BENCH_CHECK(bio && kept && BUF_MEM_grow(kept, bytes + bytes / 64));
+    kept->length = 0;
+    BIO_set_mem_buf(bio, kept, BIO_NOCLOSE);
+    SSL_set0_wbio(ssl, bio);
     return kept;
 }
 
-void *secure_blast(void *arg)
+void *bare_tls_blast(void *arg)
 {
-    const struct secure_blast *b = arg;
-    static char plain[SECURE_RECORD_BYTES];
+    const struct bare_tls_blast *b = arg;
+    static char plain[BARE_TLS_RECORD_BYTES];
     for (SSL *ssl; (ssl = accept_one(b->listener)) != NULL; end_one(ssl)) {
-        BIO *kept = keep_output(ssl);
-        char *bytes;
+        BUF_MEM *kept = keep_output(ssl, b->bytes);
         for (uint64_t done = 0; done < b->bytes; done += sizeof(plain))
             BENCH_CHECK(SSL_write(ssl, plain, sizeof(plain)) == sizeof(plain));
-        long count = BIO_get_mem_data(kept, &bytes);
-        tcp_send_all(SSL_get_rfd(ssl), bytes, (size_t)count);
+        tcp_send_all(SSL_get_rfd(ssl), kept->data, kept->length);
         BENCH_CHECK(SSL_set_wfd(ssl, SSL_get_rfd(ssl)));
         while (SSL_read(ssl, plain, sizeof(plain)) > 0) {
         }
