@@ -77,6 +77,7 @@ struct sluice_tls_session {
     uint32_t control_run; /* without data between; the caller zeroes it once a second or so, which
                              makes SLUICE_TLS_CONTROL_RUN_MAX a rate */
     uint64_t control_records;
+    uint64_t records_out; /* under the keys of now */
     size_t pending; /* decrypted bytes of a record that did not fit: read() them before waiting */
     uint8_t *out_base;
     size_t out_bytes;

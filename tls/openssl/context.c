@@ -98,31 +98,23 @@ static int choose_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_bytes, const 
                        unsigned in_bytes, void *user)
 {
     const struct sluice_tls_context *ctx = user;
-    uint8_t *chosen;
+    const uint8_t *chosen = sluice_tls_alpn_choose(&ctx->alpn, in, in_bytes);
     (void)ssl;
-    if (SSL_select_next_proto(&chosen, out_bytes, ctx->alpn, ctx->alpn_bytes, in, in_bytes) !=
-        OPENSSL_NPN_NEGOTIATED)
+    if (!chosen)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
-    *out = chosen;
+    *out_bytes = chosen[0];
+    *out = chosen + 1;
     return SSL_TLSEXT_ERR_OK;
 }
 
 static int set_alpn(struct sluice_tls_context *ctx, const char *text, struct sluice_tls_error *err)
 {
-    for (;;) {
-        size_t bytes = strcspn(text, ",");
-        if (bytes == 0 || bytes > 255 || ctx->alpn_bytes + 1 + bytes > sizeof(ctx->alpn))
-            return bad(err, "alpn: names of 1 to 255 characters, 255 in all, with commas between");
-        ctx->alpn[ctx->alpn_bytes++] = (uint8_t)bytes;
-        memcpy(ctx->alpn + ctx->alpn_bytes, text, bytes);
-        ctx->alpn_bytes += (unsigned)bytes;
-        if (!text[bytes])
-            break;
-        text += bytes + 1;
-    }
+    int rc = sluice_tls_alpn_init(&ctx->alpn, text, err);
+    if (rc || !text)
+        return rc;
     if (ctx->role == SLUICE_TLS_SERVER)
         SSL_CTX_set_alpn_select_cb(ctx->ssl, choose_alpn, ctx);
-    else if (SSL_CTX_set_alpn_protos(ctx->ssl, ctx->alpn, ctx->alpn_bytes))
+    else if (SSL_CTX_set_alpn_protos(ctx->ssl, ctx->alpn.wire, ctx->alpn.bytes))
         return openssl_config_error(err, "alpn", text);
     return 0;
 }
@@ -150,30 +142,10 @@ static void set_options(struct sluice_tls_context *ctx, const struct sluice_tls_
     SSL_CTX_set_info_callback(ssl, openssl_info_callback);
 }
 
-static bool copy_name(char *out, const char *name)
-{
-    size_t bytes = strlen(name);
-    if (bytes >= OPENSSL_NAME_BYTES)
-        return false;
-    memcpy(out, name, bytes + 1);
-    return true;
-}
-
-static int set_names(struct sluice_tls_context *ctx, const struct sluice_tls_config *cfg,
-                     struct sluice_tls_error *err)
-{
-    ctx->has_verify_name = cfg->verify_name != NULL;
-    ctx->has_sni = cfg->sni != NULL;
-    if ((cfg->verify_name && !copy_name(ctx->verify_name, cfg->verify_name)) ||
-        (cfg->sni && !copy_name(ctx->sni, cfg->sni)))
-        return bad(err, "verify-name, sni: at most 255 characters");
-    return cfg->pin_sha256 ? openssl_parse_pins(ctx, cfg->pin_sha256, err) : 0;
-}
-
 static int configure(struct sluice_tls_context *ctx, const struct sluice_tls_config *cfg,
                      struct sluice_tls_error *err)
 {
-    int rc = set_names(ctx, cfg, err);
+    int rc = sluice_tls_target_init(&ctx->target, cfg, err);
     if (rc)
         return rc;
     ctx->ssl = SSL_CTX_new(TLS_method());
@@ -184,8 +156,7 @@ static int configure(struct sluice_tls_context *ctx, const struct sluice_tls_con
         return rc;
     SSL_CTX_set_security_level(ctx->ssl, SECURITY_LEVEL); /* behind the ciphers: @SECLEVEL=0 */
     if ((rc = openssl_load_trust(ctx->ssl, cfg, err)) ||
-        (rc = openssl_load_identity(ctx->ssl, cfg, err)) ||
-        (rc = cfg->alpn ? set_alpn(ctx, cfg->alpn, err) : 0) ||
+        (rc = openssl_load_identity(ctx->ssl, cfg, err)) || (rc = set_alpn(ctx, cfg->alpn, err)) ||
         (rc = cfg->keylog ? openssl_open_keylog(ctx, cfg->keylog, err) : 0))
         return rc;
     openssl_verify_setup(ctx, cfg);
@@ -203,7 +174,6 @@ int openssl_context_create(struct sluice_tls_context **out, const struct sluice_
     atomic_init(&ctx->references, 1);
     ctx->keylog_fd = -1;
     ctx->role = cfg->role;
-    ctx->no_verify = cfg->no_verify;
     ctx->alpn_required = cfg->alpn_required;
     int rc = configure(ctx, cfg, err);
     if (rc) {

@@ -36,46 +36,13 @@ void openssl_info_callback(const SSL *ssl, int where, int value)
         o->alert_out = alert;
 }
 
-/* These say that it will not work next time either. In TLS 1.3 a client hears what a server thinks
- * of its certificate only after the handshake. */
-static bool is_refusal(int alert)
-{
-    switch (alert) {
-    case SSL_AD_HANDSHAKE_FAILURE:
-    case SSL_AD_NO_CERTIFICATE:
-    case SSL_AD_BAD_CERTIFICATE:
-    case SSL_AD_UNSUPPORTED_CERTIFICATE:
-    case SSL_AD_CERTIFICATE_REVOKED:
-    case SSL_AD_CERTIFICATE_EXPIRED:
-    case SSL_AD_CERTIFICATE_UNKNOWN:
-    case SSL_AD_UNKNOWN_CA:
-    case SSL_AD_ACCESS_DENIED:
-    case SSL_AD_PROTOCOL_VERSION:
-    case SSL_AD_INSUFFICIENT_SECURITY:
-    case SSL_AD_UNRECOGNIZED_NAME:
-    case 116: /* certificate_required, RFC 8446 6.2; LibreSSL has no name for it */
-    case 120: /* no_application_protocol, RFC 7301 3.2 */
-        return true;
-    default:
-        return false;
-    }
-}
-
-static int fail_by_alert(struct openssl_session *o)
-{
-    o->base.error.alert = o->alert_in;
-    return sluice_tls_fail(
-        &o->base, is_refusal(o->alert_in) ? SLUICE_REASON_TLS_HANDSHAKE : SLUICE_REASON_TLS_ALERT,
-        "the peer sent alert %d (%s)", o->alert_in, sluice_tls_alert_name(o->alert_in));
-}
-
 int openssl_fail(struct openssl_session *o)
 {
     unsigned long code = ERR_peek_error();
     bool open = o->base.state == SLUICE_TLS_OPEN;
     ERR_clear_error();
     if (o->alert_in >= 0)
-        return fail_by_alert(o);
+        return sluice_tls_fail_by_alert(&o->base, o->alert_in);
     o->base.error.alert = o->alert_out;
     return sluice_tls_fail(&o->base,
                            open ? SLUICE_REASON_TLS_PROTOCOL : SLUICE_REASON_TLS_HANDSHAKE,

@@ -9,22 +9,14 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
-#define OPENSSL_PINS_MAX   8u
-#define OPENSSL_PIN_BYTES  32u  /* SHA-256 */
-#define OPENSSL_NAME_BYTES 256u /* a DNS name has 253 at most: RFC 1035 2.3.4 */
-#define OPENSSL_ALPN_BYTES 256u
-
 struct sluice_tls_context {
     atomic_uint references; /* its creator's and one per session */
     SSL_CTX *ssl;
     enum sluice_tls_role role;
-    bool no_verify, alpn_required, has_verify_name, has_sni;
+    bool alpn_required;
     int keylog_fd; /* -1: none */
-    char verify_name[OPENSSL_NAME_BYTES], sni[OPENSSL_NAME_BYTES];
-    uint8_t alpn[OPENSSL_ALPN_BYTES]; /* RFC 7301 3.1: each with its length before it */
-    unsigned alpn_bytes;
-    uint8_t pins[OPENSSL_PINS_MAX][OPENSSL_PIN_BYTES];
-    unsigned pin_count;
+    struct sluice_tls_target target;
+    struct sluice_tls_alpn alpn;
 };
 
 struct openssl_session {
@@ -35,9 +27,8 @@ struct openssl_session {
     bool took, starved;          /* in this call: some of the window, and wanted more than it had */
     uint32_t idle_calls;         /* that did neither, in a row */
     int alert_in, alert_out;     /* the last fatal ones, -1: none */
-    uint64_t records_out;        /* under the keys of now */
-    char verify_name[OPENSSL_NAME_BYTES];
-    char alpn[OPENSSL_ALPN_BYTES];
+    char verify_name[TLS_NAME_BYTES];
+    char alpn[TLS_ALPN_BYTES];
     char doubt[128]; /* what verification would have said */
 };
 
@@ -60,8 +51,6 @@ int openssl_open_keylog(struct sluice_tls_context *ctx, const char *path,
                         struct sluice_tls_error *err);
 
 /* ---- verify.c ---- */
-int openssl_parse_pins(struct sluice_tls_context *ctx, const char *text,
-                       struct sluice_tls_error *err);
 void openssl_verify_setup(struct sluice_tls_context *ctx, const struct sluice_tls_config *cfg);
 /* Whom this session must meet, and the name it asks for. */
 int openssl_verify_target(struct openssl_session *o, const char *host,

@@ -14,7 +14,7 @@ int openssl_rekey(struct sluice_tls_session *s, bool ask)
 #else
     struct openssl_session *o = (struct openssl_session *)s;
     if (SSL_key_update(o->ssl, ask ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED)) {
-        o->records_out = 0;
+        s->records_out = 0;
         return 0;
     }
     ERR_clear_error();

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* RFC 8446 5.5: AES-GCM is good for 2^24.5 full records under one key. */
-#define RECORDS_PER_KEY (1u << 24)
-
 /* Calls of SSL_read() in a row that neither take nor want anything: two are usual. */
 #define IDLE_CALLS_MAX 100u
 
@@ -146,11 +143,7 @@ static int count_control(struct openssl_session *o)
         return sluice_tls_fail(s, SLUICE_REASON_INTERNAL, "OpenSSL turns in circles");
     }
     o->idle_calls = 0;
-    s->control_records++;
-    if (++s->control_run <= SLUICE_TLS_CONTROL_RUN_MAX)
-        return 0;
-    return sluice_tls_fail(s, SLUICE_REASON_TLS_PROTOCOL,
-                           "%u records in a row without data: a flood", s->control_run);
+    return sluice_tls_count_control(s);
 }
 
 static ssize_t read_failed(struct openssl_session *o, int ret)
@@ -207,8 +200,8 @@ static ssize_t tls_write(struct sluice_tls_session *s, const void *data, size_t 
         return -EPIPE;
     if (!sluice_tls_has_room(s, bytes))
         return -EAGAIN;
-    if (++o->records_out >= RECORDS_PER_KEY && openssl_rekey(s, false))
-        o->records_out = 0; /* TLS 1.2: there is nothing to renew */
+    if (++s->records_out >= TLS_RECORDS_PER_KEY && openssl_rekey(s, false))
+        s->records_out = 0; /* TLS 1.2: there is nothing to renew */
     begin(o, NULL);
     int chunk = bytes < SLUICE_TLS_RECORD_MAX ? (int)bytes : (int)SLUICE_TLS_RECORD_MAX;
     int ret = SSL_write(o->ssl, data, chunk);
@@ -244,7 +237,7 @@ static void info(const struct sluice_tls_session *s, struct sluice_tls_info *out
 {
     const struct openssl_session *o = (const struct openssl_session *)s;
     SLUICE_CHECK(s->magic == SLUICE_TLS_MAGIC);
-    bool chain = !o->ctx->no_verify, pin = o->ctx->pin_count > 0;
+    bool chain = !o->ctx->target.no_verify, pin = o->ctx->target.pin_count > 0;
     X509 *cert = SSL_get_peer_certificate(o->ssl);
     *out = (struct sluice_tls_info){.version = SSL_get_version(o->ssl),
                                     .cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(o->ssl)),

@@ -3,7 +3,6 @@
  */
 #include "tls/openssl/openssl.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -68,60 +67,6 @@ static void describe(const struct openssl_session *o, X509_STORE_CTX *store, cha
 
 /* ---- the pinned key ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool parse_hex(const char *text, uint8_t *out)
-{
-    for (size_t i = 0; i < OPENSSL_PIN_BYTES; i++) {
-        int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
-static bool parse_pin(const char *text, size_t bytes, uint8_t *out)
-{
-    uint8_t decoded[48];
-    if (bytes == 2u * OPENSSL_PIN_BYTES)
-        return parse_hex(text, out);
-    if (bytes != 44 || text[43] != '=' || /* 32 bytes in base64, and a byte of padding */
-        EVP_DecodeBlock(decoded, (const uint8_t *)text, 44) != 33)
-        return false;
-    memcpy(out, decoded, OPENSSL_PIN_BYTES);
-    return true;
-}
-
-int openssl_parse_pins(struct sluice_tls_context *ctx, const char *text,
-                       struct sluice_tls_error *err)
-{
-    for (;;) {
-        size_t bytes = strcspn(text, ",");
-        if (strncmp(text, "sha256//", 8) == 0) { /* as curl writes them */
-            text += 8;
-            bytes -= 8;
-        }
-        if (ctx->pin_count == OPENSSL_PINS_MAX ||
-            !parse_pin(text, bytes, ctx->pins[ctx->pin_count])) {
-            sluice_tls_error_set(err, SLUICE_REASON_TLS_CONFIG,
-                                 "pin-sha256: up to %u of 64 hex digits or 44 characters of base64",
-                                 OPENSSL_PINS_MAX);
-            return -EINVAL;
-        }
-        ctx->pin_count++;
-        if (!text[bytes])
-            return 0;
-        text += bytes + 1;
-    }
-}
-
 static bool has_pinned_key(const struct sluice_tls_context *ctx, X509 *leaf)
 {
     uint8_t digest[EVP_MAX_MD_SIZE];
@@ -131,8 +76,7 @@ static bool has_pinned_key(const struct sluice_tls_context *ctx, X509 *leaf)
     int bytes = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(leaf), &spki); /* RFC 7469 2.4 */
     if (bytes > 0 &&
         EVP_Digest(spki, (size_t)bytes, digest, &digest_bytes, EVP_sha256(), NULL) == 1)
-        for (unsigned i = 0; i < ctx->pin_count; i++)
-            found |= memcmp(digest, ctx->pins[i], OPENSSL_PIN_BYTES) == 0;
+        found = sluice_tls_target_has_pin(&ctx->target, digest);
     OPENSSL_free(spki);
     return found;
 }
@@ -146,7 +90,7 @@ static bool chain_is_good(struct openssl_session *o, X509_STORE_CTX *store)
         return true;
     if (X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
-    if (o->ctx->no_verify) {
+    if (o->ctx->target.no_verify) {
         describe(o, store, o->doubt, sizeof(o->doubt));
         X509_STORE_CTX_set_error(store, X509_V_OK);
         ERR_clear_error();
@@ -168,7 +112,7 @@ static int verify(X509_STORE_CTX *store, void *user)
     if (!chain_is_good(o, store))
         return 0;
     X509 *leaf = X509_STORE_CTX_get0_cert(store);
-    if (ctx->pin_count == 0 || has_pinned_key(ctx, leaf))
+    if (ctx->target.pin_count == 0 || has_pinned_key(ctx, leaf))
         return 1;
     char subject[96];
     openssl_subject(leaf, subject, sizeof(subject));
@@ -207,60 +151,22 @@ void openssl_verify_setup(struct sluice_tls_context *ctx, const struct sluice_tl
 
 /* ---- whom to expect ---- */
 
-static bool is_address(const char *name)
-{
-    struct in6_addr any;
-    return inet_pton(AF_INET, name, &any) == 1 || inet_pton(AF_INET6, name, &any) == 1;
-}
-
-/* As certificates have it: no final dot, an address without its zone. A leading dot would match
- * every name below (X509_check_host(3)), an empty name any. */
-static bool normalise(char *out, const char *name)
-{
-    size_t bytes = strlen(name);
-    if (bytes > 0 && name[bytes - 1] == '.')
-        bytes--;
-    if (strchr(name, ':'))
-        bytes = strcspn(name, "%");
-    if (bytes == 0 || bytes >= OPENSSL_NAME_BYTES || name[0] == '.')
-        return false;
-    memcpy(out, name, bytes);
-    out[bytes] = 0;
-    return true;
-}
-
-static int set_sni(struct openssl_session *o, const char *host)
-{
-    const struct sluice_tls_context *ctx = o->ctx;
-    char name[OPENSSL_NAME_BYTES] = "";
-    if (ctx->has_sni)
-        memcpy(name, ctx->sni, sizeof(name));
-    else if (!host || !normalise(name, host) || is_address(name))
-        memcpy(name, o->verify_name, sizeof(name));
-    if (!name[0] || is_address(name)) /* RFC 6066 3: no literal addresses */
-        return 1;
-    return (int)SSL_set_tlsext_host_name(o->ssl, name);
-}
-
 int openssl_verify_target(struct openssl_session *o, const char *host, struct sluice_tls_error *err)
 {
-    const struct sluice_tls_context *ctx = o->ctx;
     X509_VERIFY_PARAM *param = SSL_get0_param(o->ssl);
-    const char *name = ctx->has_verify_name ? ctx->verify_name : host;
-    if (ctx->role == SLUICE_TLS_SERVER)
+    const char *name = o->verify_name;
+    char sni[TLS_NAME_BYTES];
+    if (o->ctx->role == SLUICE_TLS_SERVER)
         return 0;
-    if (!name && ctx->no_verify)
-        return set_sni(o, host) ? 0 : openssl_config_error(err, "sni", ctx->sni);
-    if (!name || !normalise(o->verify_name, name)) {
-        sluice_tls_error_set(err, SLUICE_REASON_TLS_CONFIG, "verify-name: \"%s\" is no name",
-                             name ? name : "");
-        return -EINVAL;
-    }
+    int rc = sluice_tls_target_names(&o->ctx->target, host, o->verify_name, sni, err);
+    if (rc)
+        return rc;
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
                                                X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-    int ok = is_address(o->verify_name) ? X509_VERIFY_PARAM_set1_ip_asc(param, o->verify_name)
-                                        : X509_VERIFY_PARAM_set1_host(param, o->verify_name, 0);
-    if (!ok)
-        return openssl_config_error(err, "verify-name", o->verify_name);
-    return set_sni(o, host) ? 0 : openssl_config_error(err, "sni", host ? host : ctx->sni);
+    if (name[0] && !(sluice_tls_is_address(name) ? X509_VERIFY_PARAM_set1_ip_asc(param, name)
+                                                 : X509_VERIFY_PARAM_set1_host(param, name, 0)))
+        return openssl_config_error(err, "verify-name", name);
+    if (sni[0] && !SSL_set_tlsext_host_name(o->ssl, sni))
+        return openssl_config_error(err, "sni", sni);
+    return 0;
 }
