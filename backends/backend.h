@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 enum sluice_op_kind {
     SLUICE_OP_ACCEPT,  /* result: descriptor, non-inheritable */
@@ -133,12 +134,18 @@ struct sluice_backend_config {
 /** Socket calls that never wait. The kernel's are shared by all real backends; sim has its own. */
 struct sluice_socket_ops {
     int (*open)(struct sluice_backend *be, int family); /* stream socket, or -errno */
-    int (*set_option)(struct sluice_backend *be, int fd, int level, int name, int value);
+    int (*set_option)(struct sluice_backend *be, int fd, int level, int name, const void *value,
+                      socklen_t bytes);
     int (*shutdown)(struct sluice_backend *be, int fd, int how);
     int (*reset_on_close)(struct sluice_backend *be, int fd); /* close sends RST, not FIN */
     void (*close)(struct sluice_backend *be, int fd);
     bool (*was_reset)(struct sluice_backend *be, int fd);       /* see 10 */
     uint64_t (*acked_bytes)(struct sluice_backend *be, int fd); /* UINT64_MAX: not known */
+    /** Kernel TLS: one record that is no data. Bytes, -EAGAIN or another negative errno. */
+    ssize_t (*send_record)(struct sluice_backend *be, int fd, unsigned type, const void *data,
+                           size_t bytes);
+    ssize_t (*recv_record)(struct sluice_backend *be, int fd, unsigned *type, void *buf,
+                           size_t bytes);
 };
 
 struct sluice_backend_ops {

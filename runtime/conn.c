@@ -173,6 +173,11 @@ static void start_deadline(struct sluice_conn *c)
     sluice_loop_start_timer(c->loop, &c->deadline, left / addresses, address_timed_out);
 }
 
+static void set_number(struct sluice_conn *c, int fd, int level, int name, uint32_t value)
+{
+    sluice_loop_sockets(c->loop)->set_option(c->loop->be, fd, level, name, &value, sizeof(value));
+}
+
 static int open_socket(struct sluice_conn *c)
 {
     const struct sluice_socket_ops *s = sluice_loop_sockets(c->loop);
@@ -180,11 +185,11 @@ static int open_socket(struct sluice_conn *c)
     int fd = s->open(be, c->addresses.at[c->address].addr.ss_family);
     if (fd < 0)
         return fd;
-    s->set_option(be, fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_number(c, fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (c->cfg->rcvbuf_bytes)
-        s->set_option(be, fd, SOL_SOCKET, SO_RCVBUF, (int)c->cfg->rcvbuf_bytes);
+        set_number(c, fd, SOL_SOCKET, SO_RCVBUF, c->cfg->rcvbuf_bytes);
     if (c->cfg->sndbuf_bytes)
-        s->set_option(be, fd, SOL_SOCKET, SO_SNDBUF, (int)c->cfg->sndbuf_bytes);
+        set_number(c, fd, SOL_SOCKET, SO_SNDBUF, c->cfg->sndbuf_bytes);
     c->fd = fd;
     return 0;
 }

@@ -65,7 +65,7 @@ struct sluice_tx {
     struct sluice_channel *ch;
     const struct sluice_tx_events *events;
     void *user;
-    struct sluice_op op;
+    struct sluice_op op, room_op; /* room_op: for records that are no data, kernel TLS */
     struct sluice_secure *secure;
     bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
     bool notifying;                 /* close_notify stands in the output: then fin */

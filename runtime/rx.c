@@ -3,6 +3,7 @@
  * entry. An inbox that is full arms no receive, so the TCP window closes. With TLS the kernel
  * receives into a ring of ciphertext, and records are decrypted straight into the inbox.
  */
+#include "offload.h"
 #include "paths.h"
 #include "base/check.h"
 
@@ -47,7 +48,7 @@ int sluice_rx_open_raw(struct sluice_rx *rx)
     return err;
 }
 
-/* Where the kernel writes. */
+/* Where the kernel writes, unless it reads a handshake record by record. */
 static struct sluice_region *kernel_region(struct sluice_rx *rx)
 {
     return sluice_secure_is_on(rx->secure) ? &rx->raw : &rx->region;
@@ -84,10 +85,18 @@ static void stall(struct sluice_rx *rx)
     rx->stalled = true;
 }
 
-static bool arm(struct sluice_rx *rx)
+/* Not a byte beyond the record: what follows the handshake is for the kernel to decrypt. */
+static void prepare_record(struct sluice_rx *rx)
 {
-    if (rx->armed || rx->eof || rx->socket_eof || !sluice_conn_receives(rx->conn))
-        return false;
+    struct sluice_secure *s = rx->secure;
+    rx->op.region = NULL;
+    rx->op.flags = 0;
+    rx->op.recv.addr = s->raw + (s->raw_tail & (SECURE_RAW_BYTES - 1));
+    rx->op.recv.bytes = sluice_secure_lacks(s);
+}
+
+static bool prepare_region(struct sluice_rx *rx)
+{
     if (lend(rx) == 0) {
         stall(rx);
         return false;
@@ -96,26 +105,43 @@ static bool arm(struct sluice_rx *rx)
         rx->stalled = false;
     rx->op.region = kernel_region(rx);
     rx->op.flags = SLUICE_OP_MULTI;
+    return true;
+}
+
+static bool arm(struct sluice_rx *rx)
+{
+    const struct sluice_secure *s = rx->secure;
+    if (rx->armed || rx->eof || rx->socket_eof || !sluice_conn_receives(rx->conn))
+        return false;
+    if (s->by_record && s->session->state != SLUICE_TLS_HANDSHAKE)
+        return false; /* until the kernel has the keys */
+    if (s->by_record && sluice_secure_lacks(s) == 0)
+        return false; /* until there is room for what the session answers */
+    if (s->by_record)
+        prepare_record(rx);
+    else if (!prepare_region(rx))
+        return false;
     rx->armed = sluice_conn_begin(rx->conn, &rx->op) == 0; /* no room for an op: the next turn */
     return rx->armed;
 }
 
-/* The kernel's buffers follow the inbox; after TLS, which fills it without them, they start anew.
- */
-static int follow_inbox(struct sluice_rx *rx)
+/* The kernel's buffers start anew where its ring was filled without them: the inbox by decrypting,
+ * the ring of ciphertext record by record. */
+static int follow(struct sluice_rx *rx, struct sluice_region *region, uint64_t pos)
 {
     struct sluice_backend *be = rx->conn->loop->be;
-    if (rx->region.pos == rx->ch->inbox.tail)
+    if (region->pos == pos)
         return 0;
-    be->ops->region_close(be, &rx->region);
-    rx->region.pos = rx->ch->inbox.tail;
-    return be->ops->region_open(be, &rx->region);
+    be->ops->region_close(be, region);
+    region->pos = pos;
+    return be->ops->region_open(be, region);
 }
 
 int sluice_rx_start(struct sluice_rx *rx)
 {
     bool tls = sluice_secure_is_on(rx->secure);
-    int err = tls ? 0 : follow_inbox(rx);
+    int err = tls ? follow(rx, &rx->raw, rx->secure->raw_tail)
+                  : follow(rx, &rx->region, rx->ch->inbox.tail);
     if (err)
         return err;
     rx->eof = rx->socket_eof = rx->stalled = false;
@@ -152,7 +178,7 @@ static bool shake_hands(struct sluice_rx *rx, struct sluice_tls_input *in)
 {
     struct sluice_secure *s = rx->secure;
     int rc = s->provider->handshake(s->session, in);
-    s->raw_head = rx->raw.pos - in->bytes;
+    s->raw_head = s->raw_tail - in->bytes;
     if (rc == 0)
         rx->events->secured(rx->user);
     else if (rc == -EPROTO)
@@ -179,7 +205,7 @@ static ssize_t read_record(struct sluice_rx *rx, struct sluice_tls_input *in)
     uint64_t before = sluice_cycles();
     ssize_t n = s->provider->read(s->session, in, inbox->base + (inbox->tail & (inbox->bytes - 1)),
                                   (size_t)room);
-    s->raw_head = rx->raw.pos - in->bytes;
+    s->raw_head = s->raw_tail - in->bytes;
     if (n > 0)
         arrived(rx, (uint32_t)n, before, s->session->pending ? 0 : SLUICE_META_RECORD_END);
     return n;
@@ -189,7 +215,7 @@ static ssize_t read_record(struct sluice_rx *rx, struct sluice_tls_input *in)
 static bool decrypt(struct sluice_rx *rx)
 {
     struct sluice_secure *s = rx->secure;
-    struct sluice_tls_input in = sluice_secure_window(s, rx->raw.pos);
+    struct sluice_tls_input in = sluice_secure_window(s);
     bool did = false;
     ssize_t n = -EAGAIN;
     if (rx->eof || s->session->state == SLUICE_TLS_FAILED)
@@ -214,11 +240,47 @@ static bool decrypt(struct sluice_rx *rx)
 
 static void received(struct sluice_rx *rx, uint32_t bytes)
 {
-    kernel_region(rx)->pos += bytes;
-    if (sluice_secure_is_on(rx->secure))
-        decrypt(rx);
-    else
+    struct sluice_secure *s = rx->secure;
+    if (rx->op.region)
+        rx->op.region->pos += bytes;
+    if (!sluice_secure_is_on(s)) {
         arrived(rx, bytes, rx->conn->loop->poll_cycle, 0);
+        return;
+    }
+    s->raw_tail += bytes;
+    if (!s->by_record || sluice_secure_lacks(s) == 0)
+        decrypt(rx);
+}
+
+/* What follows in the stream is no data. */
+static void take_control(struct sluice_rx *rx)
+{
+    const struct sluice_tls_session *session = rx->secure->session;
+    if (sluice_offload_control(rx->secure, rx->conn)) {
+        rx->events->tls_failed(rx->user);
+    } else if (session->closed & SLUICE_TLS_CLOSED_BY_PEER) {
+        rx->eof = true;
+        rx->events->eof(rx->user);
+    }
+}
+
+/* The kernel that decrypts says it with errors of its own: true when this was one of them. */
+static bool ended_in_kernel(struct sluice_rx *rx, int32_t result)
+{
+    struct sluice_secure *s = rx->secure;
+    if (!s->in_kernel)
+        return false;
+    if (result == -EIO) {
+        take_control(rx);
+        return true;
+    }
+    if (result == 0)
+        sluice_tls_eof(s->session);
+    else if (!sluice_offload_verdict(s, -result))
+        return false;
+    rx->socket_eof = true;
+    rx->events->tls_failed(rx->user);
+    return true;
 }
 
 /* A SEND in flight may have been told of the reset in our place (backend.h, 10). */
@@ -233,6 +295,8 @@ static void ended(struct sluice_rx *rx, int32_t result)
 {
     if (result == 0 && reset_unheard(rx))
         result = -ECONNRESET;
+    if (ended_in_kernel(rx, result))
+        return;
     if (result == 0 && sluice_secure_is_on(rx->secure)) {
         rx->socket_eof = true;
         decrypt(rx);
@@ -264,7 +328,9 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
 /* Decrypting had stopped, and what stopped it is gone: room in the inbox, or in the output. */
 static bool may_go_on(struct sluice_rx *rx)
 {
-    bool left = rx->secure->raw_head != rx->raw.pos || rx->secure->session->pending;
+    const struct sluice_secure *s = rx->secure;
+    bool left = s->by_record ? sluice_secure_lacks(s) == 0
+                             : s->raw_head != s->raw_tail || s->session->pending;
     return sluice_conn_receives(rx->conn) && left &&
            (rx->stalled ? inbox_limit(rx) > rx->ch->inbox.tail
                         : rx->secure->session->out_head == rx->secure->session->out_tail);

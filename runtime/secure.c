@@ -32,9 +32,10 @@ static uint8_t *make_ring(uint64_t bytes)
 }
 
 int sluice_secure_open(struct sluice_secure *s, const char *provider,
-                       const struct sluice_tls_config *cfg)
+                       const struct sluice_tls_config *cfg, enum sluice_ktls ktls)
 {
     const struct sluice_tls_config verified = {0};
+    s->ktls = ktls;
     s->provider = sluice_tls_find(provider);
     if (!s->provider)
         return fail(s, SLUICE_REASON_UNSUPPORTED, -ENOTSUP, "no such TLS provider in this build");
@@ -56,9 +57,9 @@ void sluice_secure_fini(struct sluice_secure *s)
     *s = (struct sluice_secure){0};
 }
 
-int sluice_secure_begin(struct sluice_secure *s, const char *host, uint64_t raw_at)
+int sluice_secure_begin(struct sluice_secure *s, const char *host)
 {
-    s->raw_head = raw_at;
+    s->raw_head = s->raw_tail;
     return s->provider->session_create(&s->session, s->ctx, host, s->out, SECURE_OUT_BYTES,
                                        &s->error);
 }
@@ -68,12 +69,23 @@ void sluice_secure_end(struct sluice_secure *s)
     if (s->session)
         s->provider->session_destroy(s->session);
     s->session = NULL;
+    s->in_kernel = s->by_record = false;
 }
 
-struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s, uint64_t to)
+struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s)
 {
     return (struct sluice_tls_input){.data = s->raw + (s->raw_head & (SECURE_RAW_BYTES - 1)),
-                                     .bytes = (size_t)(to - s->raw_head)};
+                                     .bytes = (size_t)(s->raw_tail - s->raw_head)};
+}
+
+size_t sluice_secure_lacks(const struct sluice_secure *s)
+{
+    struct sluice_tls_input in = sluice_secure_window(s);
+    if (in.bytes < SLUICE_TLS_HEADER_BYTES)
+        return SLUICE_TLS_HEADER_BYTES - in.bytes;
+    size_t whole = SLUICE_TLS_HEADER_BYTES + ((size_t)in.data[3] << 8 | in.data[4]);
+    /* Longer than allowed: the session shall say so. */
+    return whole > SLUICE_TLS_WIRE_MAX || whole < in.bytes ? 0 : whole - in.bytes;
 }
 
 void sluice_secure_describe(const struct sluice_secure *s, char *version, size_t version_bytes,
@@ -82,6 +94,8 @@ void sluice_secure_describe(const struct sluice_secure *s, char *version, size_t
     struct sluice_tls_info info;
     s->provider->info(s->session, &info);
     snprintf(version, version_bytes, "%s", info.version);
-    snprintf(text, text_bytes, "%s, %s; verified: %s%s%s", s->provider->name, info.cipher,
-             info.verified, info.alpn[0] ? "; alpn " : "", info.alpn);
+    snprintf(text, text_bytes, "%s, %s; verified: %s%s%s; %s%s%s", s->provider->name, info.cipher,
+             info.verified, info.alpn[0] ? "; alpn " : "", info.alpn,
+             s->in_kernel ? "kernel, both ways" : "user space (", s->user_space,
+             s->in_kernel ? "" : ")");
 }

@@ -5,6 +5,7 @@
 #ifndef SLUICE_SECURE_H
 #define SLUICE_SECURE_H
 
+#include "sluice.h"
 #include "tls/tls.h"
 
 #define SECURE_RAW_BYTES (256u << 10) /* ciphertext received and not decrypted yet */
@@ -15,34 +16,44 @@ struct sluice_secure {
     struct sluice_tls_context *ctx;     /* NULL: not made yet */
     struct sluice_tls_session *session; /* NULL: no connection is open, or a plain one */
     uint8_t *raw, *out;                 /* mapped twice */
-    uint64_t raw_head;                  /* taken by the session */
-    struct sluice_tls_error error;      /* why the last one failed */
+    uint64_t raw_head, raw_tail;        /* taken by the session; received */
+    enum sluice_ktls ktls;
+    bool by_record;                /* nothing is received beyond the record that is due */
+    bool in_kernel;                /* which encrypts and decrypts: the session only knows */
+    bool answer_due, notify_due;   /* to be said by offload.c: KeyUpdate, close_notify */
+    int alert_due;                 /* -1: none */
+    char user_space[96];           /* why it is not in the kernel */
+    struct sluice_tls_error error; /* why the last one failed */
 };
 
 /* Once: 0, -EINVAL, -ENOTSUP, -ENOMEM, -EMFILE, with s->error filled in. */
 int sluice_secure_open(struct sluice_secure *s, const char *provider,
-                       const struct sluice_tls_config *cfg);
+                       const struct sluice_tls_config *cfg, enum sluice_ktls ktls);
 void sluice_secure_fini(struct sluice_secure *s);
 
-/* One connection. raw_at: position of the first byte that will be received. */
-int sluice_secure_begin(struct sluice_secure *s, const char *host, uint64_t raw_at);
+/* One connection. */
+int sluice_secure_begin(struct sluice_secure *s, const char *host);
 void sluice_secure_end(struct sluice_secure *s);
 
-/* What was received up to position `to` and not taken yet. */
-struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s, uint64_t to);
+/* What was received and not taken yet. */
+struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s);
+
+/* Bytes that the record which begins there still lacks; of its header, while that is not whole. */
+size_t sluice_secure_lacks(const struct sluice_secure *s);
 
 /* One line: what was agreed, with whom, how it was verified. */
 void sluice_secure_describe(const struct sluice_secure *s, char *version, size_t version_bytes,
                             char *text, size_t text_bytes);
 
+/* Records are ours to make and to open; else bytes go as they are, or the kernel does it. */
 static inline bool sluice_secure_is_on(const struct sluice_secure *s)
 {
-    return s->session != NULL;
+    return s->session != NULL && !s->in_kernel;
 }
 
 static inline size_t sluice_secure_output(const struct sluice_secure *s, const uint8_t **data)
 {
-    return s->session ? sluice_tls_output(s->session, data) : 0;
+    return sluice_secure_is_on(s) ? sluice_tls_output(s->session, data) : 0;
 }
 
 #endif

@@ -88,6 +88,9 @@ struct sluice_transport_events {
                      void *user);
 };
 
+/** Who encrypts: the kernel in both directions, or this process. */
+enum sluice_ktls { SLUICE_KTLS_AUTO, SLUICE_KTLS_REQUIRE, SLUICE_KTLS_OFF };
+
 struct sluice_transport_config {
     /** "HOST:PORT:ADDRESS" overrides of name resolution; borrowed while the transport lives. */
     const char *const *resolve;
@@ -102,6 +105,7 @@ struct sluice_transport_config {
     const struct sluice_tls_config *tls;
     const char *tls_provider; /* NULL or "auto": the preferred one of this build */
     uint64_t tls_timeout_ns;  /* of the handshake; 0: 10 s */
+    enum sluice_ktls ktls;    /* AUTO: where the kernel can */
 };
 
 /**

@@ -3,6 +3,7 @@
  * record; the bytes themselves are rx.c's and tx.c's.
  */
 #include "doorman.h"
+#include "offload.h"
 #include "paths.h"
 #include "base/check.h"
 
@@ -25,6 +26,7 @@ struct sluice_transport {
     struct sluice_conn_config conn_cfg;
     const struct sluice_tls_config *tls_cfg;
     const char *tls_provider;
+    enum sluice_ktls ktls;
     uint64_t drain_timeout_ns;
 
     struct sluice_conn conn;
@@ -245,10 +247,31 @@ static void on_tls_failed(void *user)
     sluice_loop_start_timer(t->loop, &t->drain, ALERT_TIMEOUT, alert_over);
 }
 
+static int start_receiving(struct sluice_transport *t)
+{
+    int err = sluice_rx_start(&t->rx);
+    if (err)
+        sluice_conn_close(&t->conn, sluice_conn_reason(-err), -err);
+    return err;
+}
+
 static void on_secured(void *user)
 {
     struct sluice_transport *t = user;
+    if (!t->secure.by_record) /* else when all of the handshake has left */
+        sluice_conn_secured(&t->conn);
+}
+
+/* The kernel takes over, or cannot and all goes on in user space. */
+static void offload(struct sluice_transport *t)
+{
+    if (sluice_offload_start(&t->secure, &t->conn) == -EPROTO) {
+        sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+        return;
+    }
     sluice_conn_secured(&t->conn);
+    if (sluice_conn_is_live(&t->conn))
+        start_receiving(t);
 }
 
 static void on_fin(void *user)
@@ -299,21 +322,15 @@ static void describe_tls(struct sluice_transport *t)
     struct state_text *text = &t->ch->text;
     sluice_secure_describe(&t->secure, text->tls, sizeof(text->tls), text->tls_reason,
                            sizeof(text->tls_reason));
-}
-
-static int start_receiving(struct sluice_transport *t)
-{
-    int err = sluice_rx_start(&t->rx);
-    if (err)
-        sluice_conn_close(&t->conn, sluice_conn_reason(-err), -err);
-    return err;
+    snprintf(text->model_reason, sizeof(text->model_reason), "TLS in %s on io_uring",
+             t->secure.in_kernel ? "the kernel," : "user space, in line,");
 }
 
 static void on_conn_secure(struct sluice_conn *c)
 {
     struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
-    if (sluice_secure_begin(&t->secure, c->url.host, t->rx.raw.pos))
+    if (sluice_secure_begin(&t->secure, c->url.host) || sluice_offload_prepare(&t->secure, c))
         sluice_conn_close(c, t->secure.error.reason, 0);
     else
         start_receiving(t);
@@ -363,7 +380,7 @@ static int prepare_tls(struct sluice_transport *t)
 {
     if (t->rx.raw.base)
         return 0;
-    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg);
+    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg, t->ktls);
     if (!err)
         err = sluice_rx_open_raw(&t->rx);
     if (!err)
@@ -439,7 +456,7 @@ static void heed_clients(struct sluice_transport *t)
 /* For those who look on: sluice stat, observers. */
 static void beat(struct sluice_transport *t)
 {
-    if (sluice_secure_is_on(&t->secure))
+    if (t->secure.session)
         t->secure.session->control_run = 0; /* so that its limit is one per time */
     sluice_channel_show(t->ch);
     struct engine_shared *s = t->ch->shared;
@@ -471,8 +488,11 @@ static bool work(struct sluice_source *src)
         sluice_rx_work(&t->rx); /* before on_inbox: it publishes, and the next turn may sleep */
     show_inbox(t);
     did |= sluice_tx_work(&t->tx);
-    const uint8_t *alert;
-    if (t->tls_failed && !t->tx.sending && !sluice_secure_output(&t->secure, &alert))
+    const uint8_t *output;
+    if (!t->tx.sending && t->secure.by_record && t->secure.session->state == SLUICE_TLS_OPEN &&
+        !sluice_secure_output(&t->secure, &output))
+        offload(t);
+    if (t->tls_failed && !t->tx.sending && !sluice_secure_output(&t->secure, &output))
         sluice_conn_close(&t->conn, t->secure.error.reason, 0);
     if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
         consider_end(t);
@@ -522,6 +542,7 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
     t->conn_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
     t->tls_cfg = cfg->tls;
     t->tls_provider = cfg->tls_provider;
+    t->ktls = cfg->ktls;
     t->secure.error.alert = -1;
     t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
     t->connection = atomic_load_explicit(&t->ch->shared->connection, memory_order_relaxed);

@@ -3,12 +3,15 @@
  * between writers, PONGs after each batch, nothing ever inside a message that is half sent. With
  * TLS a run is encrypted first, record by record, and its messages count when their records left.
  */
+#include "offload.h"
 #include "paths.h"
 #include "base/check.h"
 
 #include <errno.h>
+#include <poll.h>
 
 static void on_send(struct sluice_op *op, int32_t result, bool more);
+static void on_room(struct sluice_op *op, int32_t result, bool more);
 
 void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
                     struct sluice_secure *secure, const struct sluice_tx_events *events, void *user)
@@ -16,6 +19,8 @@ void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluic
     *tx = (struct sluice_tx){
         .conn = conn, .ch = ch, .secure = secure, .events = events, .user = user};
     sluice_op_init(&tx->op, SLUICE_OP_SEND, on_send);
+    sluice_op_init(&tx->room_op, SLUICE_OP_POLL, on_room);
+    tx->room_op.poll.events = POLLOUT;
 }
 
 void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
@@ -31,20 +36,26 @@ void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
 void sluice_tx_stop(struct sluice_tx *tx)
 {
     tx->started = false;
-    if (tx->sending)
-        tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->op);
+    if (!tx->sending)
+        return;
+    tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->op);
+    tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->room_op);
 }
 
 /* With TLS its end is said first; what was encrypted before it leaves before it. */
 void sluice_tx_end(struct sluice_tx *tx)
 {
     tx->started = false;
-    if (!sluice_secure_is_on(tx->secure)) {
+    if (!tx->secure->session) {
         tx->events->fin(tx->user);
         return;
     }
     tx->notifying = true;
-    tx->secure->provider->close(tx->secure->session); /* no room: sluice_tx_work() tries again */
+    if (tx->secure->in_kernel)
+        tx->secure->notify_due = true;
+    else
+        tx->secure->provider->close(
+            tx->secure->session); /* no room: sluice_tx_work() tries again */
 }
 
 /* ---- forming a run ---- */
@@ -205,8 +216,8 @@ static bool send_rest(struct sluice_tx *tx)
     const struct sluice_outbox *box = tx->box;
     tx->op.send.addr = box->base + (box->byte_head & (box->byte_count - 1));
     tx->op.send.bytes = bytes < TX_RUN_BYTES_MAX ? bytes : TX_RUN_BYTES_MAX;
-    tx->op.flags = SLUICE_OP_WAITALL;
-    tx->sending = sluice_conn_begin(tx->conn, &tx->op) == 0; /* no room: the next turn */
+    tx->op.flags = tx->secure->in_kernel ? 0 : SLUICE_OP_WAITALL; /* kernel TLS refuses it */
+    tx->sending = sluice_conn_begin(tx->conn, &tx->op) == 0;      /* no room: the next turn */
     return tx->sending;
 }
 
@@ -297,6 +308,32 @@ static bool send_output(struct sluice_tx *tx)
     return tx->sending;
 }
 
+static void on_room(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_tx *tx = SLUICE_CONTAINER_OF(op, struct sluice_tx, room_op);
+    (void)result, (void)more;
+    tx->sending = false; /* and what was to be said is tried again */
+    sluice_conn_end(tx->conn);
+}
+
+/* Records that are no data, between two SENDs: true when something else must wait. */
+static bool say_control(struct sluice_tx *tx)
+{
+    const struct sluice_secure *s = tx->secure;
+    if (!s->in_kernel || !(s->answer_due || s->notify_due || s->alert_due >= 0))
+        return false;
+    int err = sluice_offload_say(tx->secure, tx->conn);
+    if (err == -EAGAIN)
+        tx->sending = sluice_conn_begin(tx->conn, &tx->room_op) == 0;
+    else if (err == -EPROTO)
+        tx->events->tls_failed(tx->user);
+    else if (tx->notifying && !s->notify_due) {
+        tx->notifying = false;
+        tx->events->fin(tx->user);
+    }
+    return true;
+}
+
 static bool work_secure(struct sluice_tx *tx)
 {
     struct sluice_tls_session *session = tx->secure->session;
@@ -357,6 +394,8 @@ bool sluice_tx_work(struct sluice_tx *tx)
         return false;
     if (sluice_secure_is_on(tx->secure))
         return work_secure(tx);
+    if (say_control(tx))
+        return true;
     if (!tx->started)
         return false;
     if (!tx->owner && (nothing_waits(tx) || !next_run(tx)))
@@ -374,7 +413,7 @@ bool sluice_tx_pending(struct sluice_tx *tx)
     const uint8_t *data;
     if (tx->sending)
         return false;
-    if (tx->notifying || sluice_secure_output(tx->secure, &data))
+    if (tx->notifying || tx->secure->answer_due || sluice_secure_output(tx->secure, &data))
         return true;
     if (!tx->started)
         return false;

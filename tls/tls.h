@@ -30,6 +30,8 @@
 
 #define SLUICE_TLS_RECORD_MAX 16384u /* bytes of plaintext in one record: RFC 8446 5.1 */
 
+#define SLUICE_TLS_HEADER_BYTES 5u /* of a record */
+
 /* A record's ciphertext at most, header included: RFC 5246 6.2.3 (RFC 8446 5.2 allows less). The
  * caller's ring of ciphertext must hold one. */
 #define SLUICE_TLS_WIRE_MAX (5u + SLUICE_TLS_RECORD_MAX + 2048u)
@@ -66,12 +68,43 @@ struct sluice_tls_input {
     size_t bytes;
 };
 
+#define SLUICE_TLS_1_2 0x0303u
+#define SLUICE_TLS_1_3 0x0304u
+
+enum sluice_tls_direction { SLUICE_TLS_TX, SLUICE_TLS_RX };
+
+enum sluice_tls_aead {
+    SLUICE_TLS_AES_128_GCM,
+    SLUICE_TLS_AES_256_GCM,
+    SLUICE_TLS_CHACHA20_POLY1305
+};
+
+/** What encrypts one direction from its next record on. Secret: wipe it. */
+struct sluice_tls_keys {
+    uint16_t version;
+    uint8_t aead; /* enum sluice_tls_aead */
+    uint8_t key_bytes;
+    uint8_t key[32];
+    uint8_t iv[12];   /* RFC 8446 5.3; TLS 1.2 with GCM: the first 4, the salt */
+    uint8_t nonce[8]; /* TLS 1.2 with GCM, TX: explicit part of the next record */
+    uint64_t sequence;
+};
+
+/** The kernel's share: a message between records (control.c). */
+struct sluice_tls_partial {
+    uint8_t head[5]; /* type, length, and a KeyUpdate's only byte */
+    uint8_t have;
+    uint32_t left;
+};
+
 #define SLUICE_TLS_MAGIC 0x746c7373u
 
 /** First member of every provider's session. To be read by the caller; written where it says so. */
 struct sluice_tls_session {
     uint32_t magic;
     enum sluice_tls_state state;
+    uint16_t version; /* SLUICE_TLS_1_*, once open */
+    bool wants_keys;  /* the caller's, before the first handshake(): keys() will be asked */
     const struct sluice_tls_provider *provider;
     unsigned closed;      /* SLUICE_TLS_CLOSED_* */
     uint32_t control_run; /* without data between; the caller zeroes it once a second or so, which
@@ -82,6 +115,7 @@ struct sluice_tls_session {
     uint8_t *out_base;
     size_t out_bytes;
     uint64_t out_head, out_tail;
+    struct sluice_tls_partial partial;
     struct sluice_tls_error error;
 };
 
@@ -174,6 +208,20 @@ struct sluice_tls_provider {
      */
     int (*rekey)(struct sluice_tls_session *s, bool ask);
 
+    /**
+     * What the kernel needs to do it instead. Asked right after the handshake, its output sent and
+     * nothing read behind it; then neither read(), write() nor close() any more, for no record may
+     * be encrypted twice under one number.
+     *
+     * @return 0, or -ENOTSUP: cipher or provider cannot. Also NULL: the provider cannot.
+     */
+    int (*keys)(struct sluice_tls_session *s, enum sluice_tls_direction d,
+                struct sluice_tls_keys *out);
+
+    /** Those after a KeyUpdate, each call one further: 0 or -ENOTSUP. */
+    int (*next_keys)(struct sluice_tls_session *s, enum sluice_tls_direction d,
+                     struct sluice_tls_keys *out);
+
     /** State must be OPEN. */
     void (*info)(const struct sluice_tls_session *s, struct sluice_tls_info *out);
 };
@@ -195,6 +243,26 @@ static inline size_t sluice_tls_output(const struct sluice_tls_session *s, const
     *data = s->out_base + (s->out_head & (s->out_bytes - 1));
     return (size_t)(s->out_tail - s->out_head);
 }
+
+#define SLUICE_TLS_TYPE_ALERT     21u
+#define SLUICE_TLS_TYPE_HANDSHAKE 22u
+#define SLUICE_TLS_TYPE_DATA      23u
+
+#define SLUICE_TLS_NEW_KEYS   1 /* the peer's next record is under its next keys */
+#define SLUICE_TLS_ANSWER_DUE 2 /* the same, and it wants ours to change too */
+
+/**
+ * A record without data, or a part of one, that the kernel decrypted after keys() was asked: what
+ * read() does with it inside.
+ *
+ * @return 0 (see `closed`), SLUICE_TLS_NEW_KEYS, SLUICE_TLS_ANSWER_DUE, or -EPROTO: see error,
+ *         whose alert is to be sent unless the reason is TLS_ALERT.
+ */
+int sluice_tls_control(struct sluice_tls_session *s, unsigned type, const uint8_t *data,
+                       size_t bytes);
+
+/** The kernel refused a record: -EBADMSG, -EMSGSIZE, ... Returns -EPROTO: see error. */
+int sluice_tls_bad_record(struct sluice_tls_session *s, int os_error);
 
 /** These left; at most what sluice_tls_output() said. */
 void sluice_tls_sent(struct sluice_tls_session *s, size_t bytes);

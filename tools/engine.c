@@ -197,6 +197,9 @@ static int create_transport(struct engine *e, const struct options *o,
         .tls = &e->tls,
         .tls_provider = o->tls_provider,
         .tls_timeout_ns = (uint64_t)o->tls_timeout_ns,
+        .ktls = strcmp(o->ktls, "require") == 0 ? SLUICE_KTLS_REQUIRE
+                : strcmp(o->ktls, "off") == 0   ? SLUICE_KTLS_OFF
+                                                : SLUICE_KTLS_AUTO,
     };
     int error = sluice_transport_create(&e->transport, e->loop, e->channel, &cfg, events, user);
     return error ? fail_errno(error, "transport") : 0;

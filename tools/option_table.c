@@ -75,6 +75,8 @@ const struct option_row option_rows[] = {
      "do not ask who the peer is: anybody in between can read and change everything"},
     {"tls-provider", OPTION_TEXT, FOR_CONN, AT(tls_provider), "NAME", "auto", 0, 0,
      "library that does TLS: those of this build are in sluice --version"},
+    {"ktls", OPTION_CHOICE, FOR_CONN, AT(ktls), "auto|require|off", "auto", 0, 0,
+     "TLS in the kernel, both ways: where it can, or not without, or never"},
     {"keylog", OPTION_FLAG, FOR_CONN, AT(keylog), NULL, "false", 0, 0,
      "append the secrets of connections to the file that SSLKEYLOGFILE names"},
     /* ---- WebSocket */

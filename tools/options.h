@@ -57,7 +57,7 @@ struct options {
     const char *ca, *crl, *cert, *key;
     const char *verify_name, *sni, *alpn, *pin_sha256;
     const char *tls_min; /* 1.2, 1.3 */
-    const char *ciphers, *tls_provider;
+    const char *ciphers, *tls_provider, *ktls;
     int64_t tls_timeout_ns;
     bool tls_no_verify;
     bool keylog; /* to the file that SSLKEYLOGFILE names */

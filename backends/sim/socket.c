@@ -6,16 +6,36 @@
 #include "base/check.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 static int sim_open(struct sluice_backend *be, int family)
 {
     return sluice_net_open(sluice_net_of(be), family);
 }
 
-static int sim_set_option(struct sluice_backend *be, int fd, int level, int name, int value)
+/* Like a kernel without the tls module. */
+static int sim_set_option(struct sluice_backend *be, int fd, int level, int name, const void *value,
+                          socklen_t bytes)
 {
-    (void)level, (void)name, (void)value;
+    (void)value, (void)bytes;
+    if (level == IPPROTO_TCP && name == TCP_ULP)
+        return -ENOENT;
     return sluice_net_end(sluice_net_of(be), fd) ? 0 : -EBADF;
+}
+
+static ssize_t sim_send_record(struct sluice_backend *be, int fd, unsigned type, const void *data,
+                               size_t bytes)
+{
+    (void)be, (void)fd, (void)type, (void)data, (void)bytes;
+    return -ENOTSUP;
+}
+
+static ssize_t sim_recv_record(struct sluice_backend *be, int fd, unsigned *type, void *buf,
+                               size_t bytes)
+{
+    (void)be, (void)fd, (void)type, (void)buf, (void)bytes;
+    return -ENOTSUP;
 }
 
 static int sim_shutdown(struct sluice_backend *be, int fd, int how)
@@ -60,4 +80,6 @@ const struct sluice_socket_ops sluice_sim_sockets = {
     .close = sim_close,
     .was_reset = sim_was_reset,
     .acked_bytes = sim_acked_bytes,
+    .send_record = sim_send_record,
+    .recv_record = sim_recv_record,
 };

@@ -57,7 +57,10 @@ extern "C" {
       "the stream ended without close_notify: what came last may be missing")                    \
     X(TLS_ALERT, 45, "tls-alert", 45, RETRY, "the peer gave up: its alert says why")             \
     X(TLS_PROTOCOL, 46, "tls-protocol", 46, RETRY,                                               \
-      "a record was damaged or not allowed: nothing of it was delivered")
+      "a record was damaged or not allowed: nothing of it was delivered")                        \
+    X(TLS_REKEY, 47, "tls-rekey", 47, RETRY,                                                     \
+      "new keys were due and this kernel takes none: connect again, or use --ktls off")          \
+    X(KTLS, 48, "ktls", 48, FATAL, "kernel TLS was required: load the tls module, or --ktls auto")
 
 enum sluice_reason {
 #define SLUICE_REASON_ENUM(sym, num, name, exit_code, cls, text) SLUICE_REASON_##sym = num,

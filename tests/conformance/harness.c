@@ -255,7 +255,9 @@ void case_pair_open(struct fixture *f, struct pair *pair)
     pair->fd = f->be->ops->sockets->open(f->be, AF_INET);
     EXPECT(pair->fd >= 0);
     /* Small and fixed, so that a peer that does not read is soon full. */
-    EXPECT(f->be->ops->sockets->set_option(f->be, pair->fd, SOL_SOCKET, SO_SNDBUF, 65536) == 0);
+    const int small = 65536;
+    EXPECT(f->be->ops->sockets->set_option(f->be, pair->fd, SOL_SOCKET, SO_SNDBUF, &small,
+                                           sizeof(small)) == 0);
     struct case_op connect = {0};
     case_connect_init(&connect, pair->fd, &addr);
     EXPECT(case_run(f, &connect) == 0);

@@ -46,6 +46,8 @@ static const struct row frozen[] = {
     {44, "tls-truncated", 44, SLUICE_CLASS_RETRY},
     {45, "tls-alert", 45, SLUICE_CLASS_RETRY},
     {46, "tls-protocol", 46, SLUICE_CLASS_RETRY},
+    {47, "tls-rekey", 47, SLUICE_CLASS_RETRY},
+    {48, "ktls", 48, SLUICE_CLASS_FATAL},
 };
 /* clang-format on */
 

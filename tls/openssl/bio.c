@@ -35,6 +35,8 @@ static int bio_write(BIO *bio, const char *data, int bytes)
         return bytes; /* RFC 8446 6.1: nothing follows close_notify, an answer to KeyUpdate neither
                        */
     size_t taken = sluice_tls_emit(&o->base, data, (size_t)bytes);
+    if (o->base.wants_keys && o->base.state == SLUICE_TLS_HANDSHAKE)
+        openssl_watch_output(&o->keys, (const uint8_t *)data, taken);
     if (taken == 0) {
         BIO_set_retry_write(bio);
         return -1;

@@ -140,6 +140,7 @@ static void set_options(struct sluice_tls_context *ctx, const struct sluice_tls_
     SSL_CTX_set_session_id_context(ssl, session_id_context, sizeof(session_id_context));
     SSL_CTX_set_num_tickets(ssl, tickets ? 2 : 0);
     SSL_CTX_set_info_callback(ssl, openssl_info_callback);
+    SSL_CTX_set_keylog_callback(ssl, openssl_on_secret);
 }
 
 static int configure(struct sluice_tls_context *ctx, const struct sluice_tls_config *cfg,

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static int no_such(struct sluice_tls_error *err, const char *what, const char *path)
@@ -116,15 +115,6 @@ int openssl_load_identity(SSL_CTX *ssl, const struct sluice_tls_config *cfg,
 
 /* ---- the key log ---- */
 
-static void log_keys(const SSL *ssl, const char *line)
-{
-    struct iovec parts[2] = {{.iov_base = (void *)(uintptr_t)line, .iov_len = strlen(line)},
-                             {.iov_base = (char[]){'\n'}, .iov_len = 1}};
-    /* One call: lines of several processes do not mix. Nobody can be told of a failure. */
-    ssize_t n = writev(openssl_session_of(ssl)->ctx->keylog_fd, parts, 2);
-    (void)n;
-}
-
 int openssl_open_keylog(struct sluice_tls_context *ctx, const char *path,
                         struct sluice_tls_error *err)
 {
@@ -136,6 +126,5 @@ int openssl_open_keylog(struct sluice_tls_context *ctx, const char *path,
     ctx->keylog_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
     if (ctx->keylog_fd < 0)
         return no_such(err, "keylog", path);
-    SSL_CTX_set_keylog_callback(ctx->ssl, log_keys);
     return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * The OpenSSL provider's own structures. Only API that LibreSSL has as well, except in rekey.c.
+ * The OpenSSL provider's own structures. Only API that LibreSSL has as well, except in keys.c.
  */
 #ifndef SLUICE_TLS_OPENSSL_H
 #define SLUICE_TLS_OPENSSL_H
@@ -19,6 +19,20 @@ struct sluice_tls_context {
     struct sluice_tls_alpn alpn;
 };
 
+struct openssl_secret {
+    uint8_t bytes[EVP_MAX_MD_SIZE];
+    size_t count;
+};
+
+/* What keys.c needs to know of the handshake; only when somebody will ask for the keys. */
+struct openssl_keys {
+    struct openssl_secret secrets[2]; /* TLS 1.3, by enum sluice_tls_direction */
+    uint8_t head[13];                 /* of the record that leaves: header, explicit nonce */
+    uint8_t nonce[8];                 /* of the last record of the handshake */
+    unsigned at;                      /* in that record */
+    uint64_t records, records_before; /* that left; before the last step */
+};
+
 struct openssl_session {
     struct sluice_tls_session base;
     struct sluice_tls_context *ctx;
@@ -30,6 +44,7 @@ struct openssl_session {
     char verify_name[TLS_NAME_BYTES];
     char alpn[TLS_ALPN_BYTES];
     char doubt[128]; /* what verification would have said */
+    struct openssl_keys keys;
 };
 
 static inline struct openssl_session *openssl_session_of(const SSL *ssl)
@@ -70,7 +85,13 @@ int openssl_config_error(struct sluice_tls_error *err, const char *what, const c
 int openssl_fail(struct openssl_session *o);
 void openssl_info_callback(const SSL *ssl, int where, int value);
 
-/* ---- rekey.c ---- */
+/* ---- keys.c ---- */
+void openssl_on_secret(const SSL *ssl, const char *line); /* as a key log has it */
+void openssl_watch_output(struct openssl_keys *k, const uint8_t *data, size_t bytes);
+int openssl_keys(struct sluice_tls_session *s, enum sluice_tls_direction d,
+                 struct sluice_tls_keys *out);
+int openssl_next_keys(struct sluice_tls_session *s, enum sluice_tls_direction d,
+                      struct sluice_tls_keys *out);
 int openssl_rekey(struct sluice_tls_session *s, bool ask);
 
 #endif

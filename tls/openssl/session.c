@@ -55,6 +55,7 @@ static void session_destroy(struct sluice_tls_session *s)
 #endif
     SSL_free(o->ssl);
     openssl_context_destroy(o->ctx);
+    explicit_bzero(&o->keys, sizeof(o->keys));
     s->magic = 0;
     free(o);
 }
@@ -106,6 +107,7 @@ static int finish_handshake(struct openssl_session *o)
     if (!bytes && o->ctx->alpn_required)
         return sluice_tls_fail(&o->base, SLUICE_REASON_TLS_HANDSHAKE,
                                "the peer chose no protocol by ALPN");
+    o->base.version = (uint16_t)SSL_version(o->ssl);
     o->base.state = SLUICE_TLS_OPEN;
     return 0;
 }
@@ -116,6 +118,7 @@ static int handshake(struct sluice_tls_session *s, struct sluice_tls_input *in)
     if (s->state != SLUICE_TLS_HANDSHAKE)
         return s->state == SLUICE_TLS_OPEN ? 0 : -EPROTO;
     begin(o, in);
+    o->keys.records_before = o->keys.records;
     int ret = SSL_do_handshake(o->ssl);
     o->in = NULL;
     if (ret == 1)
@@ -263,5 +266,7 @@ const struct sluice_tls_provider sluice_tls_openssl = {
     .write = tls_write,
     .close = tls_close,
     .rekey = openssl_rekey,
+    .keys = openssl_keys,
+    .next_keys = openssl_next_keys,
     .info = info,
 };

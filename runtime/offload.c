@@ -1,0 +1,229 @@
+/*
+ * Kernel TLS: see offload.h. Receiving is switched first, for what cannot be received is the more
+ * likely refusal, and until then nothing has changed.
+ */
+#include "offload.h"
+
+#include <errno.h>
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+#define SALT_BYTES    4u
+#define NONCE_BYTES   8u
+#define ALERT_WARNING 1
+#define ALERT_FATAL   2
+#define KEY_UPDATE    24
+
+static int set_option(struct sluice_conn *c, int level, int name, const void *value, size_t bytes)
+{
+    return sluice_loop_sockets(c->loop)->set_option(c->loop->be, c->fd, level, name, value,
+                                                    (socklen_t)bytes);
+}
+
+/* ---- whether ---- */
+
+static int cannot(struct sluice_secure *s, const char *what, int err)
+{
+    snprintf(s->user_space, sizeof(s->user_space), "%s%s%s", what, err ? ": " : "",
+             err == -ENOENT ? "this kernel has no tls module"
+             : err          ? strerror(-err)
+                            : "");
+    if (s->ktls != SLUICE_KTLS_REQUIRE)
+        return 0;
+    s->error = (struct sluice_tls_error){.reason = SLUICE_REASON_KTLS, .alert = -1};
+    snprintf(s->error.text, sizeof(s->error.text), "no kernel TLS: %s", s->user_space);
+    return -ENOTSUP;
+}
+
+int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
+{
+    s->by_record = s->in_kernel = false;
+    s->answer_due = s->notify_due = false;
+    s->alert_due = -1;
+    if (s->ktls == SLUICE_KTLS_OFF)
+        return cannot(s, "--ktls off", 0);
+    if (!s->provider->keys)
+        return cannot(s, "this TLS provider does not hand its keys over", 0);
+    int err = set_option(c, IPPROTO_TCP, TCP_ULP, "tls", 3);
+    if (err)
+        return err == -ENOENT ? cannot(s, "this kernel has no tls module", 0)
+                              : cannot(s, "TCP_ULP", err);
+    s->by_record = s->session->wants_keys = true;
+    s->user_space[0] = 0;
+    return 0;
+}
+
+/* ---- keys ---- */
+
+union crypto {
+    struct tls_crypto_info info;
+    struct tls12_crypto_info_aes_gcm_128 gcm_128;
+    struct tls12_crypto_info_aes_gcm_256 gcm_256;
+    struct tls12_crypto_info_chacha20_poly1305 chacha20;
+};
+
+static void put_sequence(uint8_t *to, uint64_t number)
+{
+    for (int i = 7; i >= 0; i--, number >>= 8)
+        to[i] = (uint8_t)number;
+}
+
+/* With GCM the kernel's "iv" is the rest of the nonce: RFC 8446's, or TLS 1.2's explicit part. */
+static size_t fill(union crypto *u, const struct sluice_tls_keys *k)
+{
+    bool is_1_3 = k->version == SLUICE_TLS_1_3;
+    const uint8_t *nonce = is_1_3 ? k->iv + SALT_BYTES : k->nonce;
+    memset(u, 0, sizeof(*u));
+    u->info.version = is_1_3 ? TLS_1_3_VERSION : TLS_1_2_VERSION;
+    switch ((enum sluice_tls_aead)k->aead) {
+    case SLUICE_TLS_AES_128_GCM:
+        u->info.cipher_type = TLS_CIPHER_AES_GCM_128;
+        memcpy(u->gcm_128.key, k->key, sizeof(u->gcm_128.key));
+        memcpy(u->gcm_128.salt, k->iv, SALT_BYTES);
+        memcpy(u->gcm_128.iv, nonce, NONCE_BYTES);
+        put_sequence(u->gcm_128.rec_seq, k->sequence);
+        return sizeof(u->gcm_128);
+    case SLUICE_TLS_AES_256_GCM:
+        u->info.cipher_type = TLS_CIPHER_AES_GCM_256;
+        memcpy(u->gcm_256.key, k->key, sizeof(u->gcm_256.key));
+        memcpy(u->gcm_256.salt, k->iv, SALT_BYTES);
+        memcpy(u->gcm_256.iv, nonce, NONCE_BYTES);
+        put_sequence(u->gcm_256.rec_seq, k->sequence);
+        return sizeof(u->gcm_256);
+    case SLUICE_TLS_CHACHA20_POLY1305:
+        u->info.cipher_type = TLS_CIPHER_CHACHA20_POLY1305;
+        memcpy(u->chacha20.key, k->key, sizeof(u->chacha20.key));
+        memcpy(u->chacha20.iv, k->iv, sizeof(u->chacha20.iv));
+        put_sequence(u->chacha20.rec_seq, k->sequence);
+        return sizeof(u->chacha20);
+    }
+    return 0;
+}
+
+static int install(struct sluice_conn *c, enum sluice_tls_direction d,
+                   const struct sluice_tls_keys *keys)
+{
+    union crypto u;
+    size_t bytes = fill(&u, keys);
+    int err = set_option(c, SOL_TLS, d == SLUICE_TLS_RX ? TLS_RX : TLS_TX, &u, bytes);
+    explicit_bzero(&u, sizeof(u));
+    return err;
+}
+
+static int fail(struct sluice_secure *s, enum sluice_reason reason, const char *what, int err)
+{
+    struct sluice_tls_session *session = s->session;
+    session->error = (struct sluice_tls_error){.reason = reason, .alert = -1};
+    snprintf(session->error.text, sizeof(session->error.text), "kernel TLS: %s: %s", what,
+             strerror(-err));
+    session->state = SLUICE_TLS_FAILED;
+    return -EPROTO;
+}
+
+int sluice_offload_start(struct sluice_secure *s, struct sluice_conn *c)
+{
+    struct sluice_tls_keys rx, tx;
+    s->by_record = false;
+    int err = s->provider->keys(s->session, SLUICE_TLS_RX, &rx);
+    if (!err)
+        err = s->provider->keys(s->session, SLUICE_TLS_TX, &tx);
+    if (err) {
+        err = cannot(s, "the kernel's TLS has no such cipher", 0) ? -EPROTO : -ENOTSUP;
+    } else if ((err = install(c, SLUICE_TLS_RX, &rx))) {
+        const char *what = err == -ENOENT ? "this kernel lacks the cipher; TLS_RX" : "TLS_RX";
+        err = cannot(s, what, err) ? -EPROTO : -ENOTSUP;
+    } else if ((err = install(c, SLUICE_TLS_TX, &tx))) {
+        err = fail(s, SLUICE_REASON_KTLS, "it receives but does not send", err);
+        s->error = s->session->error;
+    } else {
+        s->in_kernel = true;
+    }
+    explicit_bzero(&rx, sizeof(rx));
+    explicit_bzero(&tx, sizeof(tx));
+    return err;
+}
+
+/* ---- records without data ---- */
+
+static int renew(struct sluice_secure *s, struct sluice_conn *c, enum sluice_tls_direction d)
+{
+    struct sluice_tls_keys keys;
+    int err = s->provider->next_keys(s->session, d, &keys);
+    if (!err)
+        err = install(c, d, &keys);
+    explicit_bzero(&keys, sizeof(keys));
+    return err ? fail(s, SLUICE_REASON_TLS_REKEY, "KeyUpdate", err) : 0;
+}
+
+int sluice_offload_control(struct sluice_secure *s, struct sluice_conn *c)
+{
+    unsigned type;
+    /* The ring of ciphertext is idle now. */
+    ssize_t n = sluice_loop_sockets(c->loop)->recv_record(c->loop->be, c->fd, &type, s->raw,
+                                                          SLUICE_TLS_RECORD_MAX);
+    if (n == -EAGAIN)
+        return 0;
+    if (n < 0)
+        return sluice_tls_bad_record(s->session, (int)-n);
+    int rc = sluice_tls_control(s->session, type, s->raw, (size_t)n);
+    explicit_bzero(s->raw, (size_t)n); /* a ticket is a secret */
+    if (rc < 0 && s->session->error.reason != SLUICE_REASON_TLS_ALERT)
+        s->alert_due = s->session->error.alert;
+    if (rc == SLUICE_TLS_NEW_KEYS || rc == SLUICE_TLS_ANSWER_DUE) {
+        s->answer_due |= rc == SLUICE_TLS_ANSWER_DUE;
+        rc = renew(s, c, SLUICE_TLS_RX);
+    }
+    return rc;
+}
+
+bool sluice_offload_verdict(struct sluice_secure *s, int os_error)
+{
+    if (!s->in_kernel || (os_error != EBADMSG && os_error != EMSGSIZE && os_error != EINVAL))
+        return false;
+    sluice_tls_bad_record(s->session, os_error);
+    s->alert_due = s->session->error.alert;
+    return true;
+}
+
+static int say(struct sluice_conn *c, unsigned type, const uint8_t *data, size_t bytes)
+{
+    ssize_t n = sluice_loop_sockets(c->loop)->send_record(c->loop->be, c->fd, type, data, bytes);
+    return n < 0 ? (int)n : 0;
+}
+
+static int answer(struct sluice_secure *s, struct sluice_conn *c)
+{
+    static const uint8_t key_update[] = {KEY_UPDATE, 0, 0, 1, 0}; /* asks for nothing back */
+    int err = say(c, SLUICE_TLS_TYPE_HANDSHAKE, key_update, sizeof(key_update));
+    s->answer_due = err == -EAGAIN;
+    return err ? err : renew(s, c, SLUICE_TLS_TX);
+}
+
+int sluice_offload_say(struct sluice_secure *s, struct sluice_conn *c)
+{
+    int err = 0;
+    if (s->alert_due >= 0) {
+        const uint8_t alert[] = {ALERT_FATAL, (uint8_t)s->alert_due};
+        s->alert_due = -1; /* once: it is a courtesy */
+        return say(c, SLUICE_TLS_TYPE_ALERT, alert, sizeof(alert));
+    }
+    if (s->answer_due && (err = answer(s, c)))
+        return err;
+    if (s->notify_due) {
+        static const uint8_t close_notify[] = {ALERT_WARNING, 0};
+        err = say(c, SLUICE_TLS_TYPE_ALERT, close_notify, sizeof(close_notify));
+        s->notify_due = err == -EAGAIN;
+        s->session->closed |= err ? 0 : SLUICE_TLS_CLOSED_BY_US;
+    }
+    return err;
+}
