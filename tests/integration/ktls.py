@@ -1,0 +1,320 @@
+"""Kernel TLS beside TLS in user space: the same peer, the same bytes, the same end. On a kernel without
+it (most hosts): what is said instead. tests/vm runs this on kernels that have it.
+"""
+import os
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+
+from tap import check, check_equal, is_long, main, test
+from tls_peer import cert, context, serve_tls, trusted
+from world import World, free_port, need, wait_until
+
+MIB = 1 << 20
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+SUITES = {"1.2": ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+                  "ECDHE-ECDSA-CHACHA20-POLY1305"),
+          "1.3": ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+                  "TLS_CHACHA20_POLY1305_SHA256")}
+TCP_ULP = 31
+GCM_RECORDS_MIN = 50
+
+
+def kernel_has_tls():
+    """ENOENT: no module; ENOTCONN: there it is."""
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+        except OSError as error:
+            return error.errno != 2
+    return True
+
+
+def takes_new_keys():
+    """Since Linux 6.14; what older ones say to it is tested too."""
+    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()
+    return (int(major), int(minor)) >= (6, 14)
+
+
+KTLS = kernel_has_tls()
+
+
+def noise(size):
+    """Bytes that do not repeat soon."""
+    return b"".join(i.to_bytes(4, "little") for i in range(size // 4))
+
+
+def outcome(answer):
+    """What must be the same: exit code, bytes, the close record without what timing decides (into how
+    many messages standard input was cut, whether its end was said before the peer's).
+    """
+    record = re.search(r"connection 1 closed: (\S+?); received (\d+) B; sent \d+ messages, (\d+) B",
+                       answer.err)
+    return answer.code, answer.out, record.groups() if record else None
+
+
+def both(script, version, *flags, stdin=b"", ctx=None, limit_s=60):
+    """The outcome with the kernel's TLS and without, which must be one."""
+    seen = {}
+    for ktls in ("require", "off"):
+        with World() as w:
+            url = serve_tls(w, script, ctx or context(version=VERSIONS[version]))
+            answer = w.run("cat", url, *trusted(), *flags, "--ktls", ktls, stdin=stdin,
+                           limit_s=limit_s)
+            seen[ktls] = outcome(answer)
+            said = answer.err
+    check_equal(seen["require"][0], seen["off"][0], f"{version}: exit code; {said}")
+    check(seen["require"][1] == seen["off"][1], f"{version}: bytes differ: "
+          f"{len(seen['require'][1])} and {len(seen['off'][1])}")
+    check_equal(seen["require"][2], seen["off"][2], f"{version}: close record")
+    return seen["off"]
+
+
+# ---- what every kernel says ----------------------------------------------------------------------
+
+@test
+def the_choice_is_said_with_its_reason():
+    with World() as w:
+        url = serve_tls(w, lambda peer: peer.recv(1), context())
+        url_off = serve_tls(w, lambda peer: peer.recv(1), context())
+        line = w.engine(url, "feed", *trusted()).wait_for(" open: ")
+        wanted = ("kernel, both ways",) if KTLS else ("user space (this kernel has no tls module)",)
+        for part in wanted + ("verified: chain",):
+            check(part in line, f"'{part}' in {line}")
+        line = w.engine(url_off, "other", *trusted(), "--ktls", "off").wait_for(" open: ")
+        check("user space (--ktls off)" in line, line)
+
+
+@test
+def required_means_required():
+    """Refused in one line where it cannot be had; nothing is delivered."""
+    with World() as w:
+        url = serve_tls(w, lambda peer: (peer.sendall(b"data"), peer.unwrap()), context())
+        answer = w.run("cat", url, *trusted(), "--ktls", "require")
+        if KTLS:
+            check_equal((answer.code, answer.out), (0, b"data"), answer.err)
+            return
+        check_equal((answer.code, answer.out), (48, b""), answer.err)
+        for part in ("no kernel TLS", "no tls module", "--ktls auto"):
+            check(part in answer.lines()[-1], f"'{part}' in {answer.err}")
+
+
+# ---- the same as in user space -------------------------------------------------------------------
+
+def echo(peer):
+    """Everything back, and some more behind the other's end."""
+    while chunk := peer.recv(65536):
+        peer.sendall(chunk)
+    peer.sendall(b"after your end")
+    peer.unwrap()
+
+
+def lacks(suite):
+    """Only ChaCha20 may be missing from a kernel with TLS; then --ktls auto goes on without it."""
+    with World() as w:
+        url = serve_tls(w, lambda peer: (peer.sendall(b"data"), peer.unwrap()), context())
+        flags = (*trusted(), "--ciphers", suite)
+        missing = w.run("cat", url, *flags, "--ktls", "require").code == 48
+        check(not missing or "CHACHA20" in suite, f"the kernel lacks {suite}")
+        answer = w.run("cat", url, *flags)
+        check_equal((answer.code, answer.out), (0, b"data"), answer.err)
+        return missing
+
+
+def every_suite_echoes():
+    data = noise(MIB)
+    for version, suites in SUITES.items():
+        for suite in suites:
+            if lacks(suite):
+                continue
+            code, out, _ = both(echo, version, "--ciphers", suite, "--inbox", "64K", stdin=data)
+            check_equal(code, 0, suite)
+            check(out == data + b"after your end", f"{suite}: {len(out)} bytes")
+
+
+def data_right_behind_finished():
+    """A server's tickets and data leave in one segment with its Finished, or right behind it."""
+    for version in VERSIONS:
+        for size in (1, 100, 20000):
+            code, out, _ = both(lambda peer, n=size: (peer.sendall(b"x" * n), peer.unwrap()), version)
+            check_equal((code, out), (0, b"x" * size), version)
+
+
+def ten_thousand_small_messages():
+    messages = [bytes([65 + i % 26]) * (1 + i % 50) for i in range(10000)]
+
+    def script(peer):
+        for message in messages:
+            peer.sendall(message)
+        peer.unwrap()
+
+    for version in VERSIONS:
+        check_equal(both(script, version)[0], 0, version)
+
+
+def ends():
+    """Clean; without close_notify; by reset; a refusal by alert that comes after the handshake."""
+    def reset(peer):
+        peer.sendall(b"before")
+        time.sleep(0.3)
+        peer.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        socket.socket.close(peer.tls)
+
+    def cut(peer):
+        peer.sendall(b"whole")
+        peer.shutdown_socket()
+
+    asking = context(version=VERSIONS["1.3"])
+    asking.verify_mode = ssl.CERT_REQUIRED
+    asking.load_verify_locations(cert("root.pem"))
+    for version in VERSIONS:
+        check_equal(both(lambda peer: peer.unwrap(), version)[:2], (0, b""), version)
+        check_equal(both(cut, version)[:2], (44, b"whole"), version)
+        check_equal(both(reset, version)[:2], (14, b"before"), version)
+    check_equal(both(lambda peer: None, "1.3", ctx=asking)[0], 41, "certificate_required")
+
+
+def long_stream_with_a_slow_reader():
+    """Byte-exact through a small inbox: 1 GiB with --long."""
+    piece = noise(MIB)
+    count = 1024 if is_long() else 24
+    for version in VERSIONS:
+        with World() as w:
+            url = serve_tls(w, lambda peer: ([peer.sendall(piece) for _ in range(count)],
+                                             peer.unwrap()), context(version=VERSIONS[version]))
+            cat = w.cat(url, *trusted(), "--inbox", "1M", "--ktls", "require")
+            for i in range(count):
+                if i % 10 == 3:
+                    time.sleep(0.1)
+                check(cat.stdout.read(MIB) == piece, f"{version}: MiB {i} differs")
+            check_equal(cat.stdout.read(), b"", "nothing behind it")
+            cat.ends(0)
+
+
+def padded_records():
+    """The peer hides the lengths of its records; the kernel must find the content's end."""
+    with World() as w:
+        port, log = free_port(), w.path("s_server.log")
+        with open(log, "wb") as out:
+            w.start([need("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert",
+                     cert("good.pem"), "-cert_chain", cert("good.chain"), "-key", cert("good.key"),
+                     "-tls1_3", "-naccept", "1", "-rev", "-record_padding", "1024"], stdout=out)
+        wait_until(lambda: b"ACCEPT" in read(log), "s_server to listen")
+        cat = w.cat(f"tls://127.0.0.1:{port}", *trusted(), "--ktls", "require")
+        for line in (b"12345\n", b"x" * 1000 + b"y\n", b"the last\n"):
+            cat.stdin.write(line)
+            cat.stdin.flush()
+            check_equal(cat.stdout.readline(), line[-2::-1] + b"\n", "reversed")
+
+
+# ---- what the kernel leaves to us ----------------------------------------------------------------
+
+class Recorder:
+    """Stands between the two and keeps what the client sends."""
+
+    def __init__(self, port):
+        self.seen = bytearray()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target = port
+        self.thread = threading.Thread(target=self.relay, daemon=True)
+        self.thread.start()
+
+    def relay(self):
+        """One connection."""
+        near, _ = self.listener.accept()
+        far = socket.create_connection(("127.0.0.1", self.target))
+        back = threading.Thread(target=self.copy, args=(far, near, None), daemon=True)
+        back.start()
+        self.copy(near, far, self.seen)
+        back.join(10)
+
+    @staticmethod
+    def copy(source, to, keep):
+        """Until the end, which is passed on."""
+        try:
+            while data := source.recv(65536):
+                if keep is not None:
+                    keep += data
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def records(self):
+        """(type, body) of each."""
+        at = 0
+        while at + 5 <= len(self.seen):
+            size = int.from_bytes(self.seen[at + 3:at + 5], "big")
+            yield self.seen[at], bytes(self.seen[at + 5:at + 5 + size])
+            at += 5 + size
+
+
+def no_nonce_comes_twice():
+    """TLS 1.2 with GCM: the explicit nonces on the wire, from our Finished to close_notify."""
+    with World() as w:
+        url = serve_tls(w, echo, context(version=VERSIONS["1.2"]))
+        between = Recorder(int(url.rsplit(":", 1)[1]))
+        data = noise(MIB)
+        answer = w.run("cat", f"tls://127.0.0.1:{between.port}", *trusted(), "--ktls", "require",
+                       "--ciphers", SUITES["1.2"][0], stdin=data)
+        check_equal(answer.code, 0, answer.err)
+        between.thread.join(10)
+        encrypted, nonces = False, []
+        for kind, body in between.records():
+            if encrypted:
+                nonces.append(body[:8])
+            encrypted |= kind == 20  # ChangeCipherSpec
+        check(len(nonces) > GCM_RECORDS_MIN, f"{len(nonces)} records")
+        check_equal(len(set(nonces)), len(nonces), "different nonces")
+        first = int.from_bytes(nonces[0], "big")
+        check_equal([int.from_bytes(n, "big") - first for n in nonces], list(range(len(nonces))),
+                    "the kernel continues where our Finished was")
+
+
+def new_keys():
+    """s_server's K and k. A kernel that takes no new keys: every byte before, then `tls-rekey`."""
+    with World() as w:
+        port, log = free_port(), w.path("s_server.log")
+        with open(log, "wb") as out:
+            server = w.start([need("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert",
+                              cert("good.pem"), "-cert_chain", cert("good.chain"), "-key",
+                              cert("good.key"), "-tls1_3", "-naccept", "1"],
+                             stdin=subprocess.PIPE, stdout=out)
+        wait_until(lambda: b"ACCEPT" in read(log), "s_server to listen")
+        cat = w.cat(f"tls://127.0.0.1:{port}", *trusted(), "--ktls", "require")
+        wait_until(lambda: b"CIPHER is" in read(log), "the handshake")
+        for command in (None, b"K\n", b"k\n", b"K\n"):
+            if command:
+                server.stdin.write(command)
+                server.stdin.flush()
+                time.sleep(0.3)  # a command must be all that one read(2) brings
+            if command and not takes_new_keys():
+                cat.ends(47)
+                check("tls-rekey" in cat.err() and "--ktls off" in cat.err(), cat.err())
+                return
+            server.stdin.write(b"a line\n")
+            server.stdin.flush()
+            check_equal(cat.stdout.readline(), b"a line\n", f"after {command}")
+            before = read(log).count(b"an answer")
+            cat.stdin.write(b"an answer\n")
+            cat.stdin.flush()
+            wait_until(lambda n=before: read(log).count(b"an answer") == n + 1, "our answer")
+
+
+def read(path):
+    """All of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+if KTLS:
+    for proof in (every_suite_echoes, data_right_behind_finished, ten_thousand_small_messages, ends,
+                  padded_records, long_stream_with_a_slow_reader, no_nonce_comes_twice, new_keys):
+        test(proof)
+
+main()
