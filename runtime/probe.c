@@ -40,6 +40,15 @@ static struct sluice_feature *add(struct sluice_probe *p, const char *name, bool
     return f;
 }
 
+/* What --tls-provider takes, the preferred one first; the last one of the list is "none". */
+static void add_tls(struct sluice_probe *p)
+{
+    const struct sluice_tls_provider *const *tls = sluice_tls_providers;
+    for (size_t i = 0; tls[i + 1]; i++)
+        add(p, tls[i]->name, true, "%s; TLS provider%s", tls[i]->version(),
+            i == 0 ? ", the one that auto picks" : "");
+}
+
 static bool probe_backend(struct sluice_probe *p)
 {
     struct sluice_backend_feature rows[16];
@@ -125,8 +134,7 @@ void sluice_probe(struct sluice_probe *out)
     if (uname(&u) == 0)
         add(out, "kernel", true, "%.40s %.60s", u.sysname, u.release);
     add(out, "liburing", true, "%s (built with)", BUILT_LIBURING);
-    add(out, "openssl", true, "%s (built with), %s", BUILT_OPENSSL,
-        sluice_tls_find(NULL)->version());
+    add_tls(out);
     add(out, "libev", true, "%s (built with; not used in this version)", BUILT_LIBEV);
     bool uring = probe_backend(out);
     probe_ktls(out);

@@ -4,6 +4,12 @@
 #include "built.h"
 #include "sluice.h"
 
+/* meson.build: X(openssl) X(wolfssl) */
+#ifndef BUILT_TLS
+#define BUILT_TLS
+#endif
+#define X(name) #name " "
+
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
 
@@ -12,6 +18,6 @@ const char *sluice_version(void)
     return "sluice " SLUICE_VERSION "\n"
            "built with liburing " BUILT_LIBURING ", OpenSSL " BUILT_OPENSSL ", libev " BUILT_LIBEV
            "\n"
-           "backends: uring; models: single; TLS: none in this version; channel layout " TEXT(
-               SLUICE_LAYOUT_VERSION);
+           "backends: uring; models: single; TLS providers: " BUILT_TLS
+           "none; channel layout " TEXT(SLUICE_LAYOUT_VERSION);
 }

@@ -96,4 +96,8 @@ int sluice_tls_target_names(const struct sluice_tls_target *t, const char *host,
 bool sluice_tls_target_has_pin(const struct sluice_tls_target *t, const uint8_t *digest);
 bool sluice_tls_is_address(const char *name);
 
+/* One line: whose certificate, what is wrong with it, and where; wanted: the name, or NULL. */
+void sluice_tls_describe_refusal(char *out, size_t out_bytes, const char *subject,
+                                 const char *words, int code, int depth, const char *wanted);
+
 #endif

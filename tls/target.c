@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static int bad(struct sluice_tls_error *err, const char *text)
@@ -132,6 +133,13 @@ int sluice_tls_target_init(struct sluice_tls_target *t, const struct sluice_tls_
         (cfg->sni && !copy_name(t->sni, cfg->sni)))
         return bad(err, "verify-name, sni: at most 255 characters");
     return cfg->pin_sha256 ? parse_pins(t, cfg->pin_sha256, err) : 0;
+}
+
+void sluice_tls_describe_refusal(char *out, size_t out_bytes, const char *subject,
+                                 const char *words, int code, int depth, const char *wanted)
+{
+    snprintf(out, out_bytes, "certificate \"%s\": %s (%d, depth %d)%s%.100s", subject, words, code,
+             depth, wanted ? ", wanted " : "", wanted ? wanted : "");
 }
 
 static void choose_sni(const struct sluice_tls_target *t, const char *host, const char *verify_name,

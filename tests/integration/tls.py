@@ -57,7 +57,7 @@ def run_says_what_was_agreed():
         url = serve_tls(w, lambda peer: peer.recv(1), context())
         engine = w.engine(url, "feed", *trusted())
         line = engine.wait_for(" open: ")
-        for part in ("TLS TLSv1.3", "openssl", "verified: chain", "single", "user space"):
+        for part in ("TLS TLSv1.3", os.environ["TLS_PROVIDER"], "verified: chain", "single", "user space"):
             check(part in line, f"'{part}' in {line}")
 
 
@@ -143,6 +143,21 @@ def an_end_without_close_notify_is_no_clean_end():
         answer = w.run("cat", url, *trusted())
         breaks(answer, 44, url, "tls-truncated")
         check_equal(answer.out, b"whole", "what came before")
+
+
+@test
+def a_key_log_is_written_or_refused():
+    """Never silently not written."""
+    with World() as w:
+        url = serve_tls(w, lambda peer: peer.unwrap(), context())
+        path = w.path("keys")
+        answer = w.run("cat", url, *trusted(), "--keylog", env={"SSLKEYLOGFILE": path})
+        if os.environ["TLS_PROVIDER"] == "wolfssl":
+            says(answer, 39, "keylog", "--tls-provider openssl")
+            check(not os.path.exists(path), "a file")
+        else:
+            check_equal(answer.code, 0, answer.err)
+            check(b"SERVER_TRAFFIC_SECRET_0" in read(path), "no secrets in it")
 
 
 @test

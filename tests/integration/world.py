@@ -163,6 +163,8 @@ class World:
         self.runtime = os.path.join(self.root, "r")
         os.mkdir(self.runtime, 0o700)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
+        if "TLS_PROVIDER" in os.environ:  # meson.build starts a script once for each
+            self.env["SLUICE_TLS_PROVIDER"] = os.environ["TLS_PROVIDER"]
         self.env["XDG_RUNTIME_DIR"] = self.runtime
         self.processes = []
         self.cleanups = contextlib.ExitStack()

@@ -9,7 +9,7 @@ FOREIGN = {
     "liburing": ["backends/uring/"],
     "ev": ["backends/ev/"],
     "openssl": ["tls/openssl/", "tools/"],
-    "wolfssl": ["tls/"],
+    "wolfssl": ["tls/wolfssl/"],
     "wslay": ["tools/"],
 }
 

@@ -20,7 +20,7 @@ const struct sluice_tls_provider *tls_provider(void)
 
 const char *certs(const char *name)
 {
-    static char paths[96][512];
+    static char paths[160][512];
     const char *folder = getenv("TESTS_CERTS");
     char path[512];
     snprintf(path, sizeof(path), "%s/%s", folder ? folder : ".", name);

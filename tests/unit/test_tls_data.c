@@ -3,6 +3,7 @@
  * closing.
  */
 #include "tests/tls/pair.h"
+#include "tests/tls/traits.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -353,8 +354,8 @@ Test(tls_data, versions_without_overlap)
     pair_open(&p, &c, &s);
     cr_expect_not(pair_handshake(&p));
     cr_expect_eq(p.client.s->error.reason, SLUICE_REASON_TLS_HANDSHAKE);
-    cr_expect_eq(p.client.s->error.alert, 70); /* protocol_version */
-    cr_expect_eq(p.server.s->error.reason, SLUICE_REASON_TLS_HANDSHAKE);
+    cr_expect_eq(p.client.s->error.alert, traits()->no_version_alert, "%s", p.client.s->error.text);
+    cr_expect_neq(p.server.s->state, SLUICE_TLS_OPEN);
 }
 
 Test(tls_data, tickets_are_taken_and_not_counted_as_data)
@@ -382,6 +383,8 @@ Test(tls_data, keys_are_logged_only_on_request)
     pair_open(&p, &c, &s);
     cr_assert(pair_handshake(&p));
     cr_expect_neq(access(path, F_OK), 0);
+    if (!traits()->tells_secrets)
+        cr_skip_test("this provider refuses a key log: see test_tls_config");
     pair_close(&p);
     c.keylog = path;
     pair_open(&p, &c, &s);

@@ -60,9 +60,9 @@ static void describe(const struct openssl_session *o, X509_STORE_CTX *store, cha
     char subject[96] = "";
     if (cert)
         openssl_subject(cert, subject, sizeof(subject));
-    snprintf(out, out_bytes, "certificate \"%s\": %s (%d, depth %d)%s%.100s", subject,
-             X509_verify_cert_error_string(code), code, X509_STORE_CTX_get_error_depth(store),
-             name ? ", wanted " : "", name ? o->verify_name : "");
+    sluice_tls_describe_refusal(out, out_bytes, subject, X509_verify_cert_error_string(code), code,
+                                X509_STORE_CTX_get_error_depth(store),
+                                name ? o->verify_name : NULL);
 }
 
 /* ---- the pinned key ---- */
