@@ -48,6 +48,19 @@ AUTHORITIES = {
     "inter-expired": ("root", {"begin": "20100101000000Z", "end": "20200101000000Z"}),
     "inter-limited": ("root", {"extensions": [
         *CA, "nameConstraints=critical,permitted;DNS:allowed.test"]}),
+    "inter-below-limited": ("inter-limited", {}),
+    "inter-excluding": ("root", {"extensions": [
+        *CA, "nameConstraints=critical,excluded;DNS:example.test"]}),
+    "inter-address": ("root", {"extensions": [
+        *CA, "nameConstraints=critical,permitted;IP:10.0.0.0/255.0.0.0"]}),
+    "inter-client": ("root", {"extensions": [*CA, "extendedKeyUsage=clientAuth"]}),
+    "inter-no-sign": ("root", {"extensions": [CA[0], "keyUsage=critical,cRLSign"]}),
+    "inter-no-ca": ("root", {"extensions": ["basicConstraints=critical,CA:FALSE", CA[1]]}),
+    "inter-weak": ("root", {"key": RSA_1024}),
+    "inter-again": ("inter", {"subject": "/CN=inter"}),  # a new key: no step of a path's length
+    "inter-below-again": ("inter-again", {}),
+    "root-short": (None, {"extensions": ["basicConstraints=critical,CA:TRUE,pathlen:0", CA[1]]}),
+    "inter-short": ("root-short", {}),
 }
 LEAVES = {
     "good": ("inter", {}),
@@ -68,6 +81,18 @@ LEAVES = {
     "address-as-name": ("inter", {"names": "DNS:127.0.0.1"}),
     "limited-good": ("inter-limited", {"names": "DNS:a.allowed.test"}),
     "limited-bad": ("inter-limited", {}),
+    "limited-deep": ("inter-below-limited", {}),
+    "limited-deep-good": ("inter-below-limited", {"names": "DNS:a.allowed.test"}),
+    "limited-excluded": ("inter-excluding", {}),
+    "limited-address": ("inter-address", {"names": "IP:127.0.0.1"}),
+    "under-client": ("inter-client", {}),
+    "under-again": ("inter-again", {}),
+    "under-again-deep": ("inter-below-again", {}),
+    "under-no-ca": ("inter-no-ca", {}),
+    "under-short": ("inter-short", {}),
+    "under-no-sign": ("inter-no-sign", {}),
+    "under-weak": ("inter-weak", {}),
+    "any-use": ("inter", {"use": "extendedKeyUsage=anyExtendedKeyUsage"}),
     "client-only": ("inter", {"use": "extendedKeyUsage=clientAuth"}),
     "path-length": ("inter-long", {}),
     "from-leaf": ("good", {}),
@@ -80,11 +105,12 @@ LEAVES = {
 
 
 def openssl(folder, *arguments):
-    """Run it; its output is of interest only when it fails."""
+    """Run it: what it prints."""
     answer = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True,
                             check=False)
     if answer.returncode != 0:
         sys.exit(f"openssl {' '.join(arguments)}\n{answer.stderr}")
+    return answer.stdout
 
 
 def write(folder, name, text):
@@ -138,7 +164,11 @@ def revocation_lists(folder):
     make_list("other-root", "crl-other.pem")
     revoke("root", "inter.crt")
     make_list("root", "crl-root.pem")
-    write(folder, "crl-inter.pem", read(folder, "crl.pem") + read(folder, "crl-root.pem"))
+    make_list("root", "crl-root-expired.pem", "-crl_lastupdate", "20200101000000Z",
+              "-crl_nextupdate", "20200201000000Z")
+    for name in ("root", "root-expired"):
+        write(folder, f"crl-inter{name.removeprefix('root')}.pem",
+              read(folder, "crl.pem") + read(folder, f"crl-{name}.pem"))
 
 
 def main():
@@ -163,7 +193,13 @@ def main():
           {"subject": "/CN=client"})
     openssl(folder, "pkey", "-in", "good.key", "-aes128", "-passout", "pass:secret", "-out",
             "encrypted.key")
+    for end in ("pem", "key"):  # a server that forgot what stands above its leaf
+        write(folder, f"alone.{end}", read(folder, "good.crt" if end == "pem" else "good.key"))
     revocation_lists(folder)
+    hashed = os.path.join(folder, "hashed")  # a folder as c_rehash(1) leaves it
+    os.mkdir(hashed)
+    write(hashed, openssl(folder, "x509", "-hash", "-noout", "-in", "root.crt").strip() + ".0",
+          read(folder, "root.crt"))
     write(folder, "garbage.pem", "this is no certificate\n")
     write(folder, "stamp", "")
 

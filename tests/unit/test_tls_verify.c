@@ -3,6 +3,7 @@
  * certificates of clients.
  */
 #include "tests/tls/raw.h"
+#include "tests/tls/traits.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -55,6 +56,17 @@ static const struct row rows[] = {
     {"address-as-name", "127.0.0.1", X509_V_ERR_IP_ADDRESS_MISMATCH, NULL, NULL},
     {"limited-good", "a.allowed.test", X509_V_OK, NULL, NULL},
     {"limited-bad", NULL, X509_V_ERR_PERMITTED_VIOLATION, NULL, NULL},
+    {"limited-deep", NULL, X509_V_ERR_PERMITTED_VIOLATION, NULL, NULL},
+    {"limited-excluded", NULL, X509_V_ERR_EXCLUDED_VIOLATION, NULL, NULL},
+    {"limited-address", "127.0.0.1", X509_V_ERR_PERMITTED_VIOLATION, NULL, NULL},
+    {"under-client", NULL, X509_V_ERR_INVALID_PURPOSE, NULL, NULL},
+    {"under-no-sign", NULL, X509_V_ERR_INVALID_CA, NULL, NULL},
+    {"under-no-ca", NULL, X509_V_ERR_INVALID_CA, NULL, NULL},
+    {"under-short", NULL, X509_V_ERR_PATH_LENGTH_EXCEEDED, NULL, "root-short.crt"},
+    {"under-weak", NULL, X509_V_ERR_CA_KEY_TOO_SMALL, NULL, NULL},
+    {"any-use", NULL, X509_V_ERR_INVALID_PURPOSE, NULL, NULL},
+    {"alone", NULL, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, NULL, NULL},
+    {"alone", NULL, X509_V_OK, NULL, "inter.crt"},
     {"client-only", NULL, X509_V_ERR_INVALID_PURPOSE, NULL, NULL},
     {"path-length", NULL, X509_V_ERR_PATH_LENGTH_EXCEEDED, NULL, NULL},
     {"from-leaf", NULL, X509_V_ERR_INVALID_CA, NULL, NULL},
@@ -67,6 +79,7 @@ static const struct row rows[] = {
     {"good", NULL, X509_V_OK, "crl.pem", NULL},
     {"good", NULL, X509_V_ERR_CERT_REVOKED, "crl-inter.pem", NULL},
     {"good", NULL, X509_V_ERR_CRL_HAS_EXPIRED, "crl-expired.pem", NULL},
+    {"good", NULL, X509_V_ERR_CRL_HAS_EXPIRED, "crl-inter-expired.pem", NULL},
     {"good", NULL, X509_V_ERR_UNABLE_TO_GET_CRL, "crl-other.pem", NULL},
 };
 /* clang-format on */
@@ -122,6 +135,52 @@ Test(tls_verify, every_certificate_with_1_2)
 {
     for (size_t i = 0; i < COUNT(rows); i++)
         judge(&rows[i], SLUICE_TLS_MIN_1_2);
+}
+
+/* The leaf is permitted; the authority between has no name of a host. */
+Test(tls_verify, an_authority_below_name_constraints)
+{
+    struct row row = {"limited-deep-good", "a.allowed.test", X509_V_OK, NULL, NULL};
+    if (traits()->wants_names_below_constraints)
+        row.code = X509_V_ERR_PERMITTED_VIOLATION;
+    judge(&row, SLUICE_TLS_MIN_1_2);
+    judge(&row, SLUICE_TLS_MIN_1_3);
+}
+
+/* RFC 5280 6.1.4 (l): it does not count for the length of a path, but those below it do. */
+Test(tls_verify, an_authority_with_a_new_key)
+{
+    struct row good = {"under-again", NULL, X509_V_OK, NULL, NULL};
+    struct row deep = {"under-again-deep", NULL, X509_V_ERR_PATH_LENGTH_EXCEEDED, NULL, NULL};
+    if (traits()->no_self_issued_steps)
+        good.code = deep.code = X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+    judge(&good, SLUICE_TLS_MIN_1_3);
+    judge(&deep, SLUICE_TLS_MIN_1_3);
+}
+
+Test(tls_verify, a_folder_counts_when_it_is_hashed)
+{
+    struct sluice_tls_config cfg = client_config();
+    cfg.ca = certs("hashed");
+    cr_expect(meet("good", &cfg, PAIR_HOST), "%s", client.s->error.text);
+    cfg.ca = certs(""); /* where the root stands as well, by another name */
+    cr_expect_not(meet("good", &cfg, PAIR_HOST));
+    cr_expect_eq(client.s->error.reason, SLUICE_REASON_TLS_VERIFY);
+}
+
+Test(tls_verify, what_one_peer_sent_is_nothing_to_the_next)
+{
+    struct sluice_tls_config cfg = client_config();
+    struct sluice_tls_context *ctx = must_context(&cfg);
+    static const char *const servers[] = {"good", "alone", "good"};
+    for (size_t i = 0; i < COUNT(servers); i++) {
+        tear_down();
+        raw_open(&raw, servers[i], TLS1_2_VERSION, TLS1_3_VERSION);
+        end_open_with(&client, ctx, PAIR_HOST);
+        cr_expect_eq(raw_handshake(&raw, &client), i != 1, "%s: %s", servers[i],
+                     client.s->error.text);
+    }
+    tls_provider()->context_destroy(ctx);
 }
 
 Test(tls_verify, system_store_by_default)
@@ -323,7 +382,8 @@ static void judge_client(const struct client_row *row, const char *ciphers)
     else if (p.client.s->state == SLUICE_TLS_OPEN) /* TLS 1.3 tells it late */
         cr_expect_eq(end_read(&p.client, &byte, 1), -EPROTO);
     cr_expect_eq(p.server.s->error.reason, row->server, "%s", p.server.s->error.text);
-    cr_expect_eq(p.client.s->error.reason, row->client, "%s", p.client.s->error.text);
+    cr_expect_eq(p.client.s->error.reason, row->client, "%s %d %s", row->cert, row->asked,
+                 p.client.s->error.text);
     pair_close(&p);
 }
 
