@@ -1,11 +1,14 @@
 /*
- * A backend's creation, and the two ends of an op's life. No backend lives here.
+ * A backend's creation, the two ends of an op's life, the kernel's clock. No backend lives here.
  */
 #include "backends/backend.h"
 #include "base/check.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
                           const struct sluice_backend_config *cfg)
@@ -16,6 +19,8 @@ int sluice_backend_create(struct sluice_backend **out, const struct sluice_backe
         return -ENOMEM;
     be->ops = ops;
     be->ops_max = cfg->ops_max;
+    be->fd_limit = INT_MAX;
+    snprintf(be->name, sizeof(be->name), "%s", ops->name);
     int err = ops->init(be, cfg);
     if (err) {
         free(be);
@@ -32,6 +37,14 @@ void sluice_backend_destroy(struct sluice_backend *be)
     SLUICE_CHECK(be->in_flight == 0);
     be->ops->fini(be);
     free(be);
+}
+
+uint64_t sluice_kernel_now_ns(struct sluice_backend *be)
+{
+    (void)be;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op)

@@ -129,6 +129,7 @@ struct sluice_backend_config {
     uint32_t ops_max;   /* in flight at once */
     uint32_t files_max; /* descriptors file_add() can take */
     uint64_t seed;      /* sim only */
+    const char *event;  /* ev only: "epoll", "poll", "select", ...; NULL: "auto" */
 };
 
 /** Socket calls that never wait. The kernel's are shared by all real backends; sim has its own. */
@@ -151,15 +152,17 @@ struct sluice_socket_ops {
 struct sluice_backend_ops {
     const char *name;
     size_t state_bytes; /* the core allocates it, zeroed */
-    /** 0, or -ENOSYS, -EPERM (not there), -ENOMEM, -EMFILE (a limit), ... */
+    /** 0, or -ENOSYS, -EPERM (not there), -EINVAL (no such event), -ENOMEM, -EMFILE (a limit), ...
+     */
     int (*init)(struct sluice_backend *be, const struct sluice_backend_config *cfg);
     void (*fini)(struct sluice_backend *be);                         /* with no op in flight */
     int (*submit)(struct sluice_backend *be, struct sluice_op *op);  /* 0 or -EAGAIN */
     void (*cancel)(struct sluice_backend *be, struct sluice_op *op); /* a request; see 5 */
     /**
      * Start what was submitted, then hand back up to max completions. With none at hand, wait for
-     * one up to timeout_ns (-1: no limit, 0: never wait, and make no system call if nothing is
-     * due). Returns their number or a negative errno; a signal is 0.
+     * one up to timeout_ns (-1: no limit, 0: never wait). io_uring then makes no system call if
+     * nothing is due; readiness has to be asked for. Returns their number or a negative errno; a
+     * signal is 0, and so is a descriptor that was ready for nobody.
      */
     int (*poll)(struct sluice_backend *be, int64_t timeout_ns, struct sluice_completion *out,
                 int max);
@@ -183,16 +186,22 @@ struct sluice_backend {
     const struct sluice_backend_ops *ops;
     uint32_t ops_max;
     uint32_t in_flight;
+    int fd_limit;     /* an op on a descriptor from here on ends with -ERANGE */
+    char name[16];    /* "uring", "ev:epoll" */
     char detail[128]; /* which features are in use, for people */
 };
 
 extern const struct sluice_backend_ops sluice_backend_uring;
+extern const struct sluice_backend_ops sluice_backend_ev;
 extern const struct sluice_backend_ops sluice_backend_sim;
 extern const struct sluice_socket_ops sluice_kernel_sockets;
 
 int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
                           const struct sluice_backend_config *cfg);
 void sluice_backend_destroy(struct sluice_backend *be); /* NULL is fine */
+
+/** CLOCK_MONOTONIC, for every backend that runs on the kernel. */
+uint64_t sluice_kernel_now_ns(struct sluice_backend *be);
 
 /* Used by backends: the two ends of an op's life, with their checks. */
 void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 /* user_data: the op's address (48 bits on x86-64 and arm64 user space) and its generation. */
@@ -291,14 +290,6 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     return n + reap(u, out + n, max - n);
 }
 
-static uint64_t uring_now_ns(struct sluice_backend *be)
-{
-    (void)be;
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static int uring_file_add(struct sluice_backend *be, int fd)
 {
     struct uring *u = uring_of(be);
@@ -332,7 +323,7 @@ const struct sluice_backend_ops sluice_backend_uring = {
     .submit = uring_submit,
     .cancel = uring_cancel,
     .poll = uring_poll,
-    .now_ns = uring_now_ns,
+    .now_ns = sluice_kernel_now_ns,
     .file_add = uring_file_add,
     .file_remove = uring_file_remove,
     .region_open = uring_region_open,

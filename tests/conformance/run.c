@@ -17,23 +17,33 @@ enum {
     LIMIT_S = 60,
 };
 
+/* A backend by the name that people see. */
+struct candidate {
+    const char *name;
+    const struct sluice_backend_ops *ops;
+    const char *event;
+};
+
 struct outcome {
     uint64_t seed; /* the one that ran last */
     bool passed;
     bool skipped;
 };
 
-static void run_seed(const struct conformance_case *which, const struct sluice_backend_ops *be_ops,
+static void run_seed(const struct conformance_case *which, const struct candidate *candidate,
                      uint64_t seed)
 {
-    struct sluice_backend_config cfg = {
-        .ops_max = CASE_OPS_MAX, .files_max = CASE_FILES_MAX, .seed = seed};
+    struct sluice_backend_config cfg = {.ops_max = CASE_OPS_MAX,
+                                        .files_max = CASE_FILES_MAX,
+                                        .seed = seed,
+                                        .event = candidate->event};
     struct fixture f = {.poll_max = 16};
-    f.ops = strcmp(be_ops->name, "sim") == 0 ? &fixture_sim : &fixture_kernel;
-    int err = sluice_backend_create(&f.be, be_ops, &cfg);
+    f.ops = strcmp(candidate->name, "sim") == 0 ? &fixture_sim : &fixture_kernel;
+    int err = sluice_backend_create(&f.be, candidate->ops, &cfg);
     if (err == -ENOSYS || err == -EPERM)
         case_skipped(strerror(-err));
     EXPECT(err == 0);
+    EXPECT(strcmp(f.be->name, candidate->name) == 0);
     if (f.ops->start)
         f.ops->start(&f, seed);
     which->run(&f);
@@ -43,26 +53,24 @@ static void run_seed(const struct conformance_case *which, const struct sluice_b
 
 /* Leaves through exit(), so that a leak checker has its say. */
 static noreturn void run_child(const struct conformance_case *which,
-                               const struct sluice_backend_ops *be_ops, uint64_t first,
-                               uint64_t count)
+                               const struct candidate *candidate, uint64_t first, uint64_t count)
 {
     alarm(LIMIT_S);
     for (uint64_t seed = first; seed < first + count; seed++) {
         case_report->seed = seed;
-        run_seed(which, be_ops, seed);
+        run_seed(which, candidate, seed);
     }
     exit(0);
 }
 
 static struct outcome run_case(const struct conformance_case *which,
-                               const struct sluice_backend_ops *be_ops, uint64_t first,
-                               uint64_t count)
+                               const struct candidate *candidate, uint64_t first, uint64_t count)
 {
     case_report->seed = 0;
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0)
-        run_child(which, be_ops, first, count);
+        run_child(which, candidate, first, count);
     int status = 0;
     struct outcome outcome = {0};
     if (pid < 0 || waitpid(pid, &status, 0) != pid) {
@@ -104,27 +112,30 @@ static size_t count_wanted(const char *only)
     return count;
 }
 
-static const struct sluice_backend_ops *find_backend(const char *name)
+static const struct candidate *find_backend(const char *name)
 {
-    static const struct sluice_backend_ops *const all[] = {&sluice_backend_uring,
-                                                           &sluice_backend_sim};
+    static const struct candidate all[] = {{"uring", &sluice_backend_uring, NULL},
+                                           {"sim", &sluice_backend_sim, NULL},
+                                           {"ev:epoll", &sluice_backend_ev, "epoll"},
+                                           {"ev:poll", &sluice_backend_ev, "poll"},
+                                           {"ev:select", &sluice_backend_ev, "select"}};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        if (strcmp(all[i]->name, name) == 0)
-            return all[i];
+        if (strcmp(all[i].name, name) == 0)
+            return &all[i];
     return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    const struct sluice_backend_ops *be_ops = argc > 1 ? find_backend(argv[1]) : NULL;
+    const struct candidate *candidate = argc > 1 ? find_backend(argv[1]) : NULL;
     const char *only = argc > 2 ? argv[2] : NULL;
-    if (!be_ops || argc > 4 || count_wanted(only) == 0) {
+    if (!candidate || argc > 4 || count_wanted(only) == 0) {
         fprintf(stderr, "usage: conformance BACKEND [CASE [SEED]]\n");
         return 2;
     }
     bool one_seed = argc == 4;
     uint64_t first = one_seed ? strtoull(argv[3], NULL, 10) : 0;
-    uint64_t count = strcmp(be_ops->name, "sim") == 0 && !one_seed ? SIM_SEEDS : 1;
+    uint64_t count = strcmp(candidate->name, "sim") == 0 && !one_seed ? SIM_SEEDS : 1;
     case_report =
         mmap(NULL, sizeof(*case_report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (case_report == MAP_FAILED)
@@ -134,8 +145,8 @@ int main(int argc, char **argv)
     for (size_t at = 0, number = 1; at < conformance_cases_count; at++) {
         if (!wanted(only, at))
             continue;
-        struct outcome outcome = run_case(&conformance_cases[at], be_ops, first, count);
-        print_outcome(be_ops->name, conformance_cases[at].name, number++, &outcome);
+        struct outcome outcome = run_case(&conformance_cases[at], candidate, first, count);
+        print_outcome(candidate->name, conformance_cases[at].name, number++, &outcome);
         all = all && (outcome.passed || outcome.skipped);
     }
     return all ? 0 : 1;
