@@ -53,6 +53,7 @@ enum sluice_reason sluice_conn_reason(int os_error)
         return SLUICE_REASON_RESET;
     case EMFILE:
     case ENFILE:
+    case ERANGE: /* beyond what select(2) takes */
     case ENOMEM:
     case ENOBUFS:
         return SLUICE_REASON_LIMIT;

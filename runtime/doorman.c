@@ -4,6 +4,7 @@
  */
 #include "doorman.h"
 #include "base/check.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -70,6 +71,18 @@ static void watch(struct sluice_doorman *d, struct sluice_door *door, int fd)
     d->watching++;
 }
 
+/* A client that the backend cannot watch would never be heard. */
+static bool refuse_high(struct sluice_doorman *d, struct sluice_link *link)
+{
+    const struct sluice_backend *be = d->loop->be;
+    if (link->fd < be->fd_limit)
+        return false;
+    sluice_log(SLUICE_LOG_WARN, "%s: a client got descriptor %d, and %s takes those below %d only",
+               d->ch->header->name, link->fd, be->name, be->fd_limit);
+    sluice_link_close(d->ch, link);
+    return true;
+}
+
 void sluice_doorman_work(struct sluice_doorman *d)
 {
     if (!d->ch->links_changed || d->stopping)
@@ -77,7 +90,7 @@ void sluice_doorman_work(struct sluice_doorman *d)
     d->ch->links_changed = false;
     watch(d, &d->listener, d->ch->listen_fd);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
-        if (d->ch->links[i].state != LINK_FREE)
+        if (d->ch->links[i].state != LINK_FREE && !refuse_high(d, &d->ch->links[i]))
             watch(d, &d->links[i], d->ch->links[i].fd);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The turn: completions, timers, sources; sleeping and waking. What the ops mean is conn.c's,
- * rx.c's and tx.c's.
+ * The turn: completions, timers, sources; sleeping and waking. On which backend is choice.c's, what
+ * the ops mean conn.c's, rx.c's and tx.c's.
  */
 #include "loop.h"
 #include "base/check.h"
@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define OPS_MAX_DEFAULT 256u
-#define OPS_MIN         64u
 #define FILES_MAX       64u
 #define SPIN_NS_DEFAULT (50 * SLUICE_NS_PER_US)
 
@@ -84,13 +83,17 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     const struct sluice_backend_config be_cfg = {.ops_max =
                                                      cfg->ops_max ? cfg->ops_max : OPS_MAX_DEFAULT,
                                                  .files_max = FILES_MAX,
-                                                 .seed = seed};
+                                                 .seed = seed,
+                                                 .event = cfg->event};
     loop->clock = sluice_clock();
     loop->idle = cfg->idle;
     loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int err = loop->wake_fd < 0 ? -errno : sluice_backend_create(&loop->be, ops, &be_cfg);
+    if (!err && loop->wake_fd >= loop->be->fd_limit)
+        err = -ERANGE;
     if (err) {
+        sluice_backend_destroy(loop->be);
         if (loop->wake_fd >= 0)
             close(loop->wake_fd);
         free(loop);
@@ -104,45 +107,6 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     loop->poll_cycle = sluice_cycles();
     loop->now_ns = read_now(loop, loop->poll_cycle);
     *out = loop;
-    return 0;
-}
-
-static void say_why(char *why, size_t bytes, const char *text)
-{
-    if (why && bytes)
-        snprintf(why, bytes, "%s", text);
-}
-
-int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg, char *why,
-                       size_t why_bytes)
-{
-    *out = NULL;
-    say_why(why, why_bytes, "");
-    bool choose = !cfg->backend || strcmp(cfg->backend, "auto") == 0;
-    if (!choose && strcmp(cfg->backend, "uring") != 0) {
-        say_why(why, why_bytes, "no such backend: this version has uring (and auto)");
-        return -EINVAL;
-    }
-    if (cfg->ops_max && cfg->ops_max < OPS_MIN) {
-        say_why(why, why_bytes, "ops_max: 64 at least: a channel alone watches 33 descriptors");
-        return -EINVAL;
-    }
-    int err = sluice_loop_create_on(out, &sluice_backend_uring, cfg, 0);
-    if (err) {
-        say_why(why, why_bytes,
-                err == -ENOSYS  ? "io_uring: ENOSYS: this kernel has none, or seccomp hides it"
-                : err == -EPERM ? "io_uring: EPERM: kernel.io_uring_disabled or a seccomp profile "
-                                  "refuses it"
-                : err == -ENOMEM
-                    ? "io_uring: ENOMEM: raise the memlock limit (ulimit -l, LimitMEMLOCK=)"
-                : err == -EMFILE || err == -ENFILE
-                    ? "io_uring: no descriptor left: raise the nofile limit (ulimit -n)"
-                    : strerror(-err));
-        return err;
-    }
-    struct sluice_loop *loop = *out;
-    snprintf(loop->backend_reason, sizeof(loop->backend_reason), "%s; %s",
-             choose ? "io_uring is usable here" : "asked for", loop->be->detail);
     return 0;
 }
 
@@ -293,7 +257,7 @@ void sluice_loop_stop(struct sluice_loop *loop)
 
 const char *sluice_loop_backend(const struct sluice_loop *loop)
 {
-    return loop->be->ops->name;
+    return loop->be->name;
 }
 
 const char *sluice_loop_backend_reason(const struct sluice_loop *loop)

@@ -58,7 +58,7 @@ struct sluice_loop {
     struct sluice_completion completions[LOOP_COMPLETIONS_MAX];
 };
 
-/* On a given backend; sluice_loop_create() picks one. */
+/* On a given backend, its event taken from cfg; sluice_loop_create() picks one: choice.c. */
 int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_ops *ops,
                           const struct sluice_loop_config *cfg, uint64_t seed);
 

@@ -49,13 +49,12 @@ static void add_tls(struct sluice_probe *p)
             i == 0 ? ", the one that auto picks" : "");
 }
 
-static bool probe_backend(struct sluice_probe *p)
+static void probe_backend(struct sluice_probe *p, const struct sluice_backend_ops *ops)
 {
     struct sluice_backend_feature rows[16];
-    int n = sluice_backend_uring.features(rows, 16);
+    int n = ops->features(rows, 16);
     for (int i = 0; i < n; i++)
         add(p, rows[i].name, rows[i].have, "%s", rows[i].detail);
-    return rows[0].have;
 }
 
 /* The ULP is looked up before the socket's state: ENOENT, no module; ENOTCONN, there it is. */
@@ -112,19 +111,27 @@ static void probe_smt(struct sluice_probe *p)
                 : "not known");
 }
 
-static void choose(struct sluice_probe *p, bool uring)
+/* What auto takes is what it takes when asked. */
+static void choose(struct sluice_probe *p)
 {
-    const char *none = "none";
-    bool tls = uring && sluice_tls_find(NULL)->session_create != NULL;
-    snprintf(p->model, sizeof(p->model), "%s", uring ? "single on uring" : none);
-    snprintf(p->model_reason, sizeof(p->model_reason), "%s",
-             uring ? "plain TCP and io_uring is usable"
-                   : "io_uring is not usable, and this version has no other backend");
-    snprintf(p->model_tls, sizeof(p->model_tls), "%s", tls ? "single on uring" : none);
+    struct sluice_loop *loop;
+    char why[160];
+    const struct sluice_loop_config cfg = {.backend = "auto"};
+    bool tls = sluice_tls_find(NULL)->session_create != NULL;
+    if (sluice_loop_create(&loop, &cfg, why, sizeof(why))) {
+        snprintf(p->model, sizeof(p->model), "none");
+        snprintf(p->model_reason, sizeof(p->model_reason), "%.120s", why);
+    } else {
+        snprintf(p->model, sizeof(p->model), "single on %s", sluice_loop_backend(loop));
+        snprintf(p->model_reason, sizeof(p->model_reason), "%.120s",
+                 sluice_loop_backend_reason(loop));
+    }
+    snprintf(p->model_tls, sizeof(p->model_tls), "%s", tls && loop ? p->model : "none");
     snprintf(p->model_tls_reason, sizeof(p->model_tls_reason), "%s",
-             tls     ? "TLS in user space, in line: this version has no kTLS and no threaded models"
-             : uring ? "this build has no TLS"
-                     : p->model_reason);
+             !loop ? p->model_reason
+             : tls ? "TLS in user space, in line: this version has no kTLS and no threaded models"
+                   : "this build has no TLS");
+    sluice_loop_destroy(loop);
 }
 
 void sluice_probe(struct sluice_probe *out)
@@ -135,11 +142,12 @@ void sluice_probe(struct sluice_probe *out)
         add(out, "kernel", true, "%.40s %.60s", u.sysname, u.release);
     add(out, "liburing", true, "%s (built with)", BUILT_LIBURING);
     add_tls(out);
-    add(out, "libev", true, "%s (built with; not used in this version)", BUILT_LIBEV);
-    bool uring = probe_backend(out);
+    add(out, "libev", true, "%s (built with)", BUILT_LIBEV);
+    probe_backend(out, &sluice_backend_uring);
+    probe_backend(out, &sluice_backend_ev);
     probe_ktls(out);
     probe_limits(out);
     probe_clock(out);
     probe_smt(out);
-    choose(out, uring);
+    choose(out);
 }

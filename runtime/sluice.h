@@ -33,7 +33,9 @@ enum sluice_idle {
 };
 
 struct sluice_loop_config {
-    const char *backend; /* "auto" (or NULL) or "uring"; a named one never changes silently */
+    const char *backend; /* "auto" (or NULL), "uring", "ev"; a named one never changes silently */
+    const char *event;   /* of "ev": "auto" (or NULL), "epoll", "poll", "select", "linuxaio",
+                            "kqueue"; "ev:epoll" as the backend says both */
     enum sluice_idle idle;
     uint32_t spin_us; /* for SLUICE_IDLE_SPIN; 0: 50 */
     uint32_t ops_max; /* operations in flight, 64 at least; 0: 256. Allocated at creation */
@@ -44,8 +46,9 @@ struct sluice_loop_config {
  *
  * @param out  receives the loop, NULL on failure.
  * @param why  NULL, or receives one line that names what failed and what to do.
- * @return 0, or -EINVAL unknown backend or ops_max too small; -ENOSYS, -EPERM io_uring is not to be
- * had; -ENOMEM, -EMFILE a limit is too low; other negated errno values.
+ * @return 0, or -EINVAL unknown backend or ops_max too small; -ENOSYS, -EPERM what was asked for is
+ * not to be had; -ERANGE a descriptor is too high for select; -ENOMEM, -EMFILE a limit is too low;
+ * other negated errno values.
  */
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);
@@ -62,7 +65,8 @@ SLUICE_API int sluice_loop_turn(struct sluice_loop *loop);
 /** Make sluice_loop_run() return after its turn. Any thread, any signal handler. */
 SLUICE_API void sluice_loop_stop(struct sluice_loop *loop);
 
-/** "uring"; and why that one, with what it makes use of. Borrowed, live as long as the loop. */
+/** "uring", "ev:epoll", ...; and why that one, with what it makes use of. Borrowed, live as long as
+ * the loop. */
 SLUICE_API const char *sluice_loop_backend(const struct sluice_loop *loop);
 SLUICE_API const char *sluice_loop_backend_reason(const struct sluice_loop *loop);
 
@@ -112,8 +116,8 @@ struct sluice_transport_config {
  * Bind a channel to a loop.
  *
  * @param ch  borrowed while the transport lives: no one else may use it.
- * @return 0, -ENOMEM, or -ENOBUFS the loop has as many transports as it can take (8). *out is NULL
- * on failure.
+ * @return 0, -ENOMEM, -ENOBUFS the loop has as many transports as it can take (8), or -ERANGE the
+ * channel's descriptor is too high for select. *out is NULL on failure.
  */
 SLUICE_API int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
                                        struct sluice_channel *ch,

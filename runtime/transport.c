@@ -322,8 +322,9 @@ static void describe_tls(struct sluice_transport *t)
     struct state_text *text = &t->ch->text;
     sluice_secure_describe(&t->secure, text->tls, sizeof(text->tls), text->tls_reason,
                            sizeof(text->tls_reason));
-    snprintf(text->model_reason, sizeof(text->model_reason), "TLS in %s on io_uring",
-             t->secure.in_kernel ? "the kernel," : "user space, in line,");
+    snprintf(text->model_reason, sizeof(text->model_reason), "TLS in %s on %s",
+             t->secure.in_kernel ? "the kernel," : "user space, in line,",
+             sluice_loop_backend(t->loop));
 }
 
 static void on_conn_secure(struct sluice_conn *c)
@@ -370,8 +371,8 @@ static void describe(struct sluice_transport *t)
     snprintf(text->backend_reason, sizeof(text->backend_reason), "%s",
              sluice_loop_backend_reason(t->loop));
     snprintf(text->model, sizeof(text->model), "single");
-    snprintf(text->model_reason, sizeof(text->model_reason), "%s on io_uring",
-             tls ? "TLS in user space, in line," : "plain TCP");
+    snprintf(text->model_reason, sizeof(text->model_reason), "%s on %s",
+             tls ? "TLS in user space, in line," : "plain TCP", sluice_loop_backend(t->loop));
     say_tls(t, "none", tls ? "not agreed yet" : "tcp:// asks for none");
 }
 
@@ -556,6 +557,8 @@ int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *l
                             const struct sluice_transport_events *events, void *user)
 {
     *out = NULL;
+    if (ch->listen_fd >= loop->be->fd_limit)
+        return -ERANGE;
     struct sluice_transport *t = calloc(1, sizeof(*t));
     if (!t)
         return -ENOMEM;

@@ -18,6 +18,6 @@ const char *sluice_version(void)
     return "sluice " SLUICE_VERSION "\n"
            "built with liburing " BUILT_LIBURING ", OpenSSL " BUILT_OPENSSL ", libev " BUILT_LIBEV
            "\n"
-           "backends: uring; models: single; TLS providers: " BUILT_TLS
+           "backends: uring, ev; models: single; TLS providers: " BUILT_TLS
            "none; channel layout " TEXT(SLUICE_LAYOUT_VERSION);
 }

@@ -35,9 +35,6 @@ static int check_resolve(const struct option_list *list)
 
 static int check_options(const struct options *o)
 {
-    if (strcmp(o->backend, "ev") == 0)
-        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has uring and auto",
-                           "--backend %s", o->backend);
     if (strcmp(o->model, "auto") != 0 && strcmp(o->model, "single") != 0)
         return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has single and auto",
                            "--model %s", o->model);
@@ -96,18 +93,35 @@ static int lock_memory(bool wanted)
 
 /* ---- loop, channel, transport ---- */
 
+static int fail_loop(int error, const char *why, const struct options *o)
+{
+    bool is_ev = strncmp(why, "ev", strlen("ev")) == 0;
+    const char *what = why[0] ? why : strerror(-error);
+    switch (-error) {
+    case EINVAL:
+        return fail_remedy(SLUICE_REASON_USAGE, "--event goes with --backend ev",
+                           "--backend %s --event %s", o->backend, o->event);
+    case ENOSYS:
+    case EPERM:
+        return fail_remedy(SLUICE_REASON_NO_BACKEND,
+                           is_ev ? "leave --event at auto, or take one that is there" : NULL, "%s",
+                           what);
+    case ERANGE:
+        return fail_remedy(SLUICE_REASON_LIMIT, "choose --event epoll or poll", "%s", what);
+    default:
+        return fail(fail_reason_of_errno(error), "event loop: %s", what);
+    }
+}
+
 static int create_loop(struct engine *e, const struct options *o)
 {
     char why[200];
-    const struct sluice_loop_config cfg = {
-        .backend = o->backend, .idle = options_idle(o), .spin_us = (uint32_t)o->spin_us};
+    const struct sluice_loop_config cfg = {.backend = o->backend,
+                                           .event = o->event,
+                                           .idle = options_idle(o),
+                                           .spin_us = (uint32_t)o->spin_us};
     int error = sluice_loop_create(&e->loop, &cfg, why, sizeof(why));
-    if (error == 0)
-        return 0;
-    const char *what = why[0] ? why : strerror(-error);
-    if (error == -ENOSYS || error == -EPERM)
-        return fail(SLUICE_REASON_NO_BACKEND, "%s", what);
-    return fail(fail_reason_of_errno(error), "event loop: %s", what);
+    return error ? fail_loop(error, why, o) : 0;
 }
 
 static int fail_channel(int error, const char *name)

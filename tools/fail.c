@@ -77,6 +77,7 @@ unsigned fail_reason_of_errno(int error)
     case EMFILE:
     case ENFILE:
     case ENOSPC:
+    case ERANGE:
         return SLUICE_REASON_LIMIT;
     case EBADMSG:
         return SLUICE_REASON_CORRUPT;
@@ -100,6 +101,8 @@ static const char *remedy_of_errno(int error)
         return "raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE=)";
     case ENFILE:
         return "raise fs.file-max";
+    case ERANGE:
+        return "a descriptor is too high for select: choose --event epoll or poll";
     case ENOMEM:
         return "free some memory, or raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)";
     default:

@@ -37,8 +37,11 @@ const struct option_row option_rows[] = {
     {"sndbuf", OPTION_SIZE, FOR_CONN, AT(sndbuf_bytes), "SIZE", "0", 0, GI,
      "bytes of SO_SNDBUF; 0: the system's"},
     /* ---- how it runs */
-    {"backend", OPTION_CHOICE, FOR_CONN, AT(backend), "auto|uring|ev", "auto", 0, 0,
-     "what runs the operations (ev: not in this version)"},
+    {"backend", OPTION_CHOICE, FOR_CONN, AT(backend),
+     "auto|uring|ev|ev:epoll|ev:poll|ev:select|ev:linuxaio|ev:kqueue", "auto", 0, 0,
+     "what runs the operations; auto: uring, or ev where io_uring is refused"},
+    {"event", OPTION_CHOICE, FOR_CONN, AT(event), "auto|epoll|poll|select|linuxaio|kqueue", "auto",
+     0, 0, "how ev waits; sluice probe shows what there is"},
     {"model", OPTION_CHOICE, FOR_CONN, AT(model), "auto|single|two-thread|three-thread", "auto", 0,
      0, "which thread runs which path (only single in this version)"},
     {"idle", OPTION_CHOICE, FOR_CONN, AT(idle), "busy|spin|sleep", "sleep", 0, 0,

@@ -37,7 +37,8 @@ struct options {
 
     /* run, cat, ws */
     const char *name;
-    const char *backend; /* auto, uring, ev */
+    const char *backend; /* auto, uring, ev, ev:EVENT */
+    const char *event;   /* auto, epoll, poll, select, linuxaio, kqueue */
     const char *model;   /* auto, single, two-thread, three-thread */
     int64_t core;
     const char *idle; /* busy, spin, sleep; --busy sets it; see options_idle() */

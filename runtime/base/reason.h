@@ -41,7 +41,7 @@ extern "C" {
     X(DENIED, 34, "denied", 34, FATAL, "run as the user that owns the engine, or as root")       \
     X(LIMIT, 35, "limit", 35, FATAL, "raise the limit that the line names")                      \
     X(NO_BACKEND, 36, "no-backend", 36, FATAL,                                                   \
-      "io_uring is refused here: allow it (kernel.io_uring_disabled, seccomp profile)")          \
+      "allow io_uring (kernel.io_uring_disabled, seccomp profile), or leave --backend at auto")  \
     X(CORRUPT, 37, "corrupt", 37, FATAL, "the other process wrote nonsense into the channel")    \
     X(MISMATCH, 38, "mismatch", 38, FATAL, "both sides must use the same version of sluice")     \
     X(UNSUPPORTED, 39, "unsupported", 39, FATAL, "this build or version does not have it")       \

@@ -384,13 +384,12 @@ def io_uring_refused():
     with World() as w, w.listen() as listener:
         for error in ("EPERM", "ENOSYS"):
             for command in commands(url_of(listener)):
-                for backend in ("auto", "uring"):
-                    answer = w.run(*command, "--backend", backend,
-                                   program=[helper("refuse"), error, sluice()])
-                    if answer.code == 77:
-                        skip(answer.err.strip())
-                    says(answer, 36, "io_uring", error, "no-backend", "seccomp")
-                    clean(w)
+                answer = w.run(*command, "--backend", "uring",
+                               program=[helper("refuse"), error, sluice()])
+                if answer.code == 77:
+                    skip(answer.err.strip())
+                says(answer, 36, "io_uring", error, "no-backend", "seccomp")
+                clean(w)
             answer = w.run("probe", program=[helper("refuse"), error, sluice()])
             check_equal(answer.code, 0, f"probe works all the same\n{answer.err}")
         listener.settimeout(0.05)

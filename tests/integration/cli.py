@@ -1,6 +1,9 @@
 """The command line: where values come from, what is refused, what --help and --version say."""
+import fcntl
+import json
 import os
 import re
+import resource
 import subprocess
 
 from tap import check, check_equal, main, sluice, source_dir, test
@@ -140,9 +143,57 @@ def bad_values_are_refused():
 @test
 def what_is_not_in_this_version_says_so():
     with World() as w:
-        for flags in (["--backend", "ev"], ["--model", "two-thread"], ["--model", "three-thread"]):
+        for flags in (["--model", "two-thread"], ["--model", "three-thread"]):
             line = one_line(w.run("run", "tcp://127.0.0.1:1", *flags), 39)
             check(flags[1] in line and "unsupported" in line, line)
+
+
+@test
+def event_mechanisms_by_name():
+    """Both ways to ask for one run it, and it is named; what is not there is an error with a remedy."""
+    url = "tcp://127.0.0.1:1"
+    with World() as w, w.listen() as listener:
+        rows = json.loads(w.run("probe", "--json").out)["features"]
+        have = {row["name"][3:]: row["have"] for row in rows if row["name"].startswith("ev.")}
+        check(have["epoll"] and have["poll"] and have["select"], str(have))
+        for name, there in have.items():
+            for flags in (["--backend", f"ev:{name}"], ["--backend", "ev", "--event", name],
+                          ["--event", name]):
+                if not there:
+                    line = one_line(w.run("run", url, *flags), 36)
+                    check(f"ev:{name}" in line and "epoll" in line, line)
+                    continue
+                engine = w.engine(url_of(listener), "feed", *flags)
+                peer = w.accept(listener)
+                line = engine.wait_for(" open: ")
+                check(f"backend ev:{name} (asked for; libev" in line, line)
+                check(f"plain TCP on ev:{name}" in line, line)
+                stat = json.loads(w.run("stat", "feed", "--json").out)
+                check_equal(stat["backend"], f"ev:{name}", "stat")
+                peer.close()
+                engine.ends(0)
+        for flags in (["--backend", "uring", "--event", "poll"],
+                      ["--backend", "ev:poll", "--event", "select"]):
+            line = one_line(w.run("run", url, *flags), 2)
+            check(flags[1] in line and flags[3] in line, line)
+
+
+@test
+def select_and_a_descriptor_that_is_too_high():
+    """1100 descriptors are taken: select says so, poll does not mind."""
+    def take_many():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
+        while fcntl.fcntl(0, fcntl.F_DUPFD, 0) < 1100:  # inherited, as os.dup() is not
+            pass
+
+    with World() as w:
+        url = w.serve(lambda peer: peer.sendall(b"fine"))
+        answer = w.run("cat", url, "--event", "select", preexec_fn=take_many, close_fds=False)
+        line = one_line(answer, 35)
+        check("select" in line and "a descriptor " in line and "epoll or poll" in line, line)
+        for event in ("epoll", "poll"):
+            answer = w.run("cat", url, "--event", event, preexec_fn=take_many, close_fds=False)
+            check_equal((answer.code, answer.out), (0, b"fine"), answer.err)
 
 
 @test
@@ -270,7 +321,7 @@ def probe_answers():
         code = subprocess.run(["/usr/bin/python3", "-m", "json.tool"], input=data.out, check=False,
                               capture_output=True)
         check_equal(code.returncode, 0, f"probe --json: {code.stderr}")
-        for word in (b"io_uring", b"liburing", b"kernel", b"memlock", b"single"):
+        for word in (b"io_uring", b"ev.epoll", b"liburing", b"kernel", b"memlock", b"single"):
             check(word in text.out.lower(), f"{word!r} in probe: {text.out.decode()}")
 
 

@@ -26,24 +26,44 @@ def memlock_too_low():
         check_equal((answer.code, answer.out), (0, b"fine"), answer.err)
 
 
+def codes_with_few_descriptors(w, *flags):
+    """Exit codes of run with more and more descriptors; each says what it should."""
+    url = f"tcp://127.0.0.1:{free_port()}"
+    codes = []
+    for limit in range(4, 24):
+        def lower(limit=limit):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        answer = w.run("run", url, "--name", "few", *flags, preexec_fn=lower)
+        codes.append(answer.code)
+        if answer.code == 35:
+            says(answer, 35, "ulimit -n")
+        elif answer.code == 11:
+            says(answer, 11, "refused")
+        clean(w)
+    return codes
+
+
 @test
 def too_few_descriptors():
     """However few: one line that names the limit, and nothing is left. (3: the loader gives up.)"""
     with World() as w:
-        url = f"tcp://127.0.0.1:{free_port()}"
-        codes = []
-        for limit in range(4, 24):
-            def lower(limit=limit):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-            answer = w.run("run", url, "--name", "few", preexec_fn=lower)
-            codes.append(answer.code)
-            if answer.code == 35:
-                says(answer, 35, "ulimit -n")
-            elif answer.code == 11:
-                says(answer, 11, "refused")
-            clean(w)
-        check_equal(sorted(set(codes)), [11, 35], "exit codes")
-        check_equal(codes, sorted(codes, reverse=True), "35 first, 11 where there are enough")
+        for flags in ([], ["--backend", "ev"]):
+            codes = codes_with_few_descriptors(w, *flags)
+            check_equal(sorted(set(codes)), [11, 35], f"exit codes {flags}")
+            check_equal(codes, sorted(codes, reverse=True), "35 first, 11 where there are enough")
+
+
+@test
+def memlock_is_no_reason_to_take_libev():
+    """An error with auto too; asked for, libev needs none of it."""
+    with as_nobody() as (w, mine):
+        url = w.serve(lambda peer: peer.sendall(b"fine"))
+        env = {"XDG_RUNTIME_DIR": mine}
+        for flags in ([], ["--backend", "auto"]):
+            answer = run_as_nobody(w, "cat", url, *flags, memlock=0, env=env)
+            says(answer, 35, "io_uring", "ENOMEM", "ulimit -l")
+        answer = run_as_nobody(w, "cat", url, "--backend", "ev", memlock=0, env=env)
+        check_equal((answer.code, answer.out), (0, b"fine"), answer.err)
 
 
 main()
