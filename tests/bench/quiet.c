@@ -210,5 +210,14 @@ int main(int argc, char **argv)
     count_allocations(bare_tls_echo,
                       (struct engine_config){.idle = SLUICE_IDLE_BUSY, .tls = &bare_tls_config},
                       "heap allocations after open: busy, TLS");
+    count_allocations(tcp_echo,
+                      (struct engine_config){.backend = "ev:epoll", .idle = SLUICE_IDLE_SLEEP},
+                      "heap allocations after open: sleep, ev:epoll");
+    count_allocations(tcp_echo,
+                      (struct engine_config){.backend = "ev:poll", .idle = SLUICE_IDLE_SLEEP},
+                      "heap allocations after open: sleep, ev:poll");
+    count_allocations(tcp_echo,
+                      (struct engine_config){.backend = "ev:select", .idle = SLUICE_IDLE_BUSY},
+                      "heap allocations after open: busy, ev:select");
     return 0;
 }

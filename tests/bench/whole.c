@@ -14,7 +14,7 @@ void engine_run(const struct engine_config *cfg, struct engine_end *end)
     char why[160], url[64];
     struct sluice_channel *channel;
     struct sluice_transport *transport;
-    const struct sluice_loop_config loop_cfg = {.idle = cfg->idle};
+    const struct sluice_loop_config loop_cfg = {.backend = cfg->backend, .idle = cfg->idle};
     const struct sluice_channel_config channel_cfg = {.name = cfg->name,
                                                       .inbox_bytes = cfg->inbox_bytes,
                                                       .metadata_entries = cfg->metadata_entries};

@@ -11,6 +11,7 @@
 struct engine_config {
     uint16_t port; /* of 127.0.0.1 */
     const char *name;
+    const char *backend; /* NULL: auto */
     enum sluice_idle idle;
     enum sluice_receive receive;
     uint64_t inbox_bytes;

@@ -49,6 +49,11 @@ def is_sanitized():
         return b"__asan_init" in file.read()
 
 
+def backend():
+    """What the engines of this run are on."""
+    return os.environ.get("TESTS_BACKEND", "auto")
+
+
 def wait_until(condition, what, limit_s=LIMIT_S):
     """Wait for condition() to be true and return what it returned."""
     deadline = time.monotonic() + limit_s
@@ -166,6 +171,7 @@ class World:
         if "TLS_PROVIDER" in os.environ:  # meson.build starts a script once for each
             self.env["SLUICE_TLS_PROVIDER"] = os.environ["TLS_PROVIDER"]
         self.env["XDG_RUNTIME_DIR"] = self.runtime
+        self.env["SLUICE_BACKEND"] = backend()
         self.processes = []
         self.cleanups = contextlib.ExitStack()
 
