@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <wolfssl/wolfcrypt/ecc.h>
 
 /* No SHA-1 in the handshake. */
 #define SIGNATURES                                                                                 \
@@ -157,5 +158,8 @@ void wolfssl_context_destroy(struct sluice_tls_context *ctx)
         return;
     wolfSSL_CTX_free(ctx->ssl);
     wolfssl_forget_trust(&ctx->trust);
+    /* Multiples of points, up to 12 MB of them, that handshakes keep for their thread: they make
+     * the next ones cheap. Who ends the last session frees its own. */
+    wc_ecc_fp_free();
     free(ctx);
 }

@@ -93,6 +93,7 @@ static int finish_handshake(struct wolfssl_session *w)
                                "the peer showed no certificate");
     w->version = wolfSSL_get_version(w->ssl);
     w->is_1_3 = strcmp(w->version, "TLSv1.3") == 0;
+    w->base.version = w->is_1_3 ? SLUICE_TLS_1_3 : SLUICE_TLS_1_2;
     w->cipher = wolfssl_cipher_name(w->ssl);
     if (wolfSSL_ALPN_GetProtocol(w->ssl, &name, &bytes) == WOLFSSL_SUCCESS && name &&
         bytes < sizeof(w->alpn))
@@ -113,14 +114,14 @@ static int handshake(struct sluice_tls_session *s, struct sluice_tls_input *in)
     w->in = in;
     w->one_record = false;
     int ret = wolfSSL_negotiate(w->ssl);
-    w->in = NULL;
-    if (ret == WOLFSSL_SUCCESS)
-        return finish_handshake(w);
     int code = wolfSSL_get_error(w->ssl, ret);
+    w->in = NULL;
     wolfSSL_ERR_clear_error();
     if (code == WOLFSSL_ERROR_WANT_READ)
         return -EAGAIN;
-    return code == WOLFSSL_ERROR_WANT_WRITE ? -ENOBUFS : wolfssl_fail(w, code);
+    if (code == WOLFSSL_ERROR_WANT_WRITE)
+        return -ENOBUFS;
+    return ret == WOLFSSL_SUCCESS ? finish_handshake(w) : wolfssl_fail(w, code);
 }
 
 /* ---- data ---- */
