@@ -1,0 +1,140 @@
+"""Stands between an engine and its TLS server: cuts, flips, delays and joins what the server sends, at any
+byte of the stream or inside a record that its length tells.
+"""
+import contextlib
+import select
+import socket
+import threading
+
+from tls_peer import tls_url
+
+HEADER = 5
+
+
+class Cut(Exception):
+    """The server's stream ends here: by FIN, or by RST."""
+
+    def __init__(self, reset=False):
+        super().__init__()
+        self.reset = reset
+
+
+def reset(connection):
+    """Close with RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+class Proxy:
+    """edit(record, offset) -> pieces to pass on, for each record of the server's; may raise Cut with
+    the pieces before it already yielded. What comes with less than hold_s between leaves as one piece.
+    `url` is where to connect.
+    """
+
+    def __init__(self, w, server_url, edit, hold_s=0.0):
+        self.edit = edit
+        self.hold_s = hold_s
+        self.target = ("127.0.0.1", int(server_url.rsplit(":", 1)[1]))
+        self.url = tls_url(w.serve(self.relay))
+        self.bytes_seen = 0
+
+    def relay(self, near):
+        """One connection, both ways."""
+        near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError), socket.create_connection(self.target) as far:
+            up = threading.Thread(target=copy, args=(near, far), daemon=True)
+            up.start()
+            try:
+                self.pass_on(far, near)
+                near.shutdown(socket.SHUT_WR)
+                up.join(10)
+            except Cut as cut:
+                if cut.reset:
+                    reset(near)
+                    near.shutdown(socket.SHUT_RD)  # or a thread in recv keeps it open
+                else:
+                    near.shutdown(socket.SHUT_WR)
+                up.join(10)
+
+    def pass_on(self, far, near):
+        """The server's records, as edit() wants them."""
+        self.bytes_seen = 0
+        held = b""
+        while record := next_record(far):
+            for piece in self.edit(record, self.bytes_seen):
+                if self.hold_s:
+                    held += piece
+                else:
+                    near.sendall(piece)
+            self.bytes_seen += len(record)
+            if held and not select.select([far], [], [], self.hold_s)[0]:
+                near.sendall(held)
+                held = b""
+        near.sendall(held)
+
+
+def next_record(stream):
+    """Whole, or b"" at the end."""
+    record = b""
+    for want in (HEADER, None):
+        want = want or HEADER + int.from_bytes(record[3:5], "big")
+        while len(record) < want:
+            part = stream.recv(want - len(record))
+            if not part:
+                return b""
+            record += part
+    return record
+
+
+def copy(source, to):
+    """Until the end, which is passed on."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            to.sendall(data)
+        to.shutdown(socket.SHUT_WR)
+
+
+# ---- what can be done to a record ----------------------------------------------------------------
+
+def untouched(record, _):
+    """As it came."""
+    yield record
+
+
+def byte_by_byte(record, _):
+    """Each byte a segment of its own, or nearly."""
+    for i in range(len(record)):
+        yield record[i:i + 1]
+
+
+def flipped_at(position):
+    """One bit of this byte of the stream."""
+    def edit(record, offset):
+        at = position - offset
+        if 0 <= at < len(record):
+            record = record[:at] + bytes([record[at] ^ 0x10]) + record[at + 1:]
+        yield record
+
+    return edit
+
+
+def cut_at(position, by_reset=False):
+    """The stream ends before this byte."""
+    def edit(record, offset):
+        yield record[:max(0, position - offset)]
+        if position - offset < len(record):
+            raise Cut(by_reset)
+
+    return edit
+
+
+def in_record_of(payload, action):
+    """action(position in it) on the record that carries this many bytes, whatever the cipher adds."""
+    def choose(at):
+        def edit(record, offset):
+            extra = len(record) - HEADER - payload
+            if 16 <= extra <= 24:
+                return action(offset + at)(record, offset)
+            return untouched(record, offset)
+        return edit
+
+    return choose
