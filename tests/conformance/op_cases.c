@@ -226,19 +226,18 @@ void shorter_names_for_files(struct fixture *f)
     uint8_t buf[100];
     case_pair_open(f, &p);
     int file = be->file_add(f->be, p.fd);
-    if (file == -ENFILE)
-        case_skipped("this backend has none");
-    EXPECT(file >= 0);
+    EXPECT(file >= 0 || file == -ENFILE); /* a backend may have none: descriptors serve */
     case_fill(buf, 0, sizeof(buf));
     case_send_init(&send, p.fd, buf, 1, 0);
-    send.op.file = file;
+    send.op.file = file < 0 ? -1 : file;
     EXPECT(case_run(f, &send) == 1);
     case_peer_expect(f, p.peer, 0, 1);
     case_peer_send(f, p.peer, 0, 1);
     case_recv_init(&recv, p.fd, buf, sizeof(buf));
-    recv.op.file = file;
+    recv.op.file = file < 0 ? -1 : file;
     EXPECT(case_run(f, &recv) == 1 && buf[0] == case_byte(0));
-    be->file_remove(f->be, file);
+    if (file >= 0)
+        be->file_remove(f->be, file);
     case_send(f, p.fd, 1, 100); /* the descriptor itself is as good as ever */
     case_peer_expect(f, p.peer, 1, 100);
     case_close(f, p.fd); /* nothing holds it: the peer sees the end */
@@ -252,10 +251,15 @@ void file_names_run_out_and_come_back(struct fixture *f)
     const struct sluice_backend_ops *be = f->be->ops;
     int fd = case_open(f, AF_INET);
     int files[CASE_FILES_MAX];
+    int first = be->file_add(f->be, fd);
+    if (first == -ENFILE) { /* a backend may have none at all */
+        EXPECT(be->file_add(f->be, fd) == -ENFILE);
+        case_close(f, fd);
+        return;
+    }
+    be->file_remove(f->be, first);
     for (int i = 0; i < CASE_FILES_MAX; i++) {
         files[i] = be->file_add(f->be, fd);
-        if (i == 0 && files[i] == -ENFILE)
-            case_skipped("this backend has none");
         EXPECT(files[i] >= 0);
         for (int other = 0; other < i; other++)
             EXPECT(files[other] != files[i]);
