@@ -10,10 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static int fail(struct sluice_secure *s, enum sluice_reason reason, int err, const char *text)
+static int fail(struct sluice_secure *s, enum sluice_reason reason, int err, const char *what,
+                const char *name)
 {
     s->error = (struct sluice_tls_error){.reason = reason, .alert = -1};
-    snprintf(s->error.text, sizeof(s->error.text), "%s", text);
+    snprintf(s->error.text, sizeof(s->error.text), "%s%s", what, name);
     return err;
 }
 
@@ -38,13 +39,14 @@ int sluice_secure_open(struct sluice_secure *s, const char *provider,
     s->ktls = ktls;
     s->provider = sluice_tls_find(provider);
     if (!s->provider)
-        return fail(s, SLUICE_REASON_UNSUPPORTED, -ENOTSUP, "no such TLS provider in this build");
+        return fail(s, SLUICE_REASON_UNSUPPORTED, -ENOTSUP,
+                    "no such TLS provider in this build: ", provider);
     int err = s->provider->context_create(&s->ctx, cfg ? cfg : &verified, &s->error);
     if (err)
         return err;
     s->raw = make_ring(SECURE_RAW_BYTES);
     s->out = s->raw ? make_ring(SECURE_OUT_BYTES) : NULL;
-    return s->out ? 0 : fail(s, SLUICE_REASON_LIMIT, -errno, "no memory for the rings of TLS");
+    return s->out ? 0 : fail(s, SLUICE_REASON_LIMIT, -errno, "no memory for the rings of TLS", "");
 }
 
 void sluice_secure_fini(struct sluice_secure *s)
