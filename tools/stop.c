@@ -64,4 +64,6 @@ void stop_clear(void)
 void stop_loop(struct sluice_loop *loop)
 {
     atomic_store(&loop_to_stop, loop);
+    if (loop && stop_count() > 0) /* one that came before the loop was known here */
+        sluice_loop_stop(loop);
 }

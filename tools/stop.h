@@ -17,7 +17,7 @@ unsigned stop_count(void);
 int stop_fd(void);
 void stop_clear(void);
 
-/** From now on a signal also stops this loop (NULL: none). */
+/** From now on a signal also stops this loop (NULL: none); one that came before, at once. */
 void stop_loop(struct sluice_loop *loop);
 
 #endif
