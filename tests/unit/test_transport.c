@@ -262,7 +262,8 @@ static void send_while_turning(int fd, size_t bytes)
 }
 
 /* The peer sent, closed, and is gone; a message of ours is answered by RST. What it had sent stands
- * in the kernel behind a full inbox, and is still delivered. */
+ * in the kernel behind a full inbox, and is still delivered. (As much as fits there: before 6.6 a
+ * window was half the buffer, which net.core.rmem_max may keep at 416 KiB.) */
 Test(transport_on_uring, a_failed_send_loses_nothing_that_was_received)
 {
     char url[64];
@@ -279,7 +280,7 @@ Test(transport_on_uring, a_failed_send_loses_nothing_that_was_received)
     turn_for(20 * SLUICE_NS_PER_MS);
     int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
     cr_assert_geq(fd, 0);
-    send_while_turning(fd, 300000);
+    send_while_turning(fd, 200000);
     close(fd);
     turn_for(20 * SLUICE_NS_PER_MS);
     for (int i = 0; i < 3; i++) { /* the first is answered by RST, the next one fails */
@@ -292,7 +293,7 @@ Test(transport_on_uring, a_failed_send_loses_nothing_that_was_received)
         turn_for(SLUICE_NS_PER_MS);
     }
     got += read_all(upstream);
-    cr_expect_eq(got, 300000u, "%lu", (unsigned long)got);
+    cr_expect_eq(got, 200000u, "%lu", (unsigned long)got);
     cr_expect_eq(closed, 1);
     cr_expect_eq(record.reason, SLUICE_REASON_RESET);
     close(listening);
