@@ -11,7 +11,7 @@ import time
 
 from tap import build_dir, check, check_equal, fail, main, skip, sluice, test
 from refusal import as_nobody, clean, commands, ends_saying, run_as_nobody, says
-from world import NOBODY, World, free_port, helper, url_of, wait_until
+from world import NOBODY, SLOWNESS, World, free_port, helper, url_of, wait_until
 
 NOT_A_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
@@ -283,7 +283,7 @@ def engine_that_does_not_answer():
 def attached_before_the_connection_is_refused():
     """The cat waits with the engine, and is told the same (by the name that it was given)."""
     with World() as w, swallowing() as url:
-        engine = w.engine(url, "feed", "--connect-timeout", "1")
+        engine = w.engine(url, "feed", "--connect-timeout", f"{SLOWNESS:g}")
         cat = w.cat("feed")
         ends_saying(cat, 12, "feed", "timed-out")
         ends_saying(engine, 12, url, "timed-out")

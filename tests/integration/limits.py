@@ -1,12 +1,22 @@
 """Limits of the machine that are too low. Only without sanitizers, which need more than these."""
 import os
 import resource
+import subprocess
+import sys
 
 from tap import check, check_equal, main, test
-from refusal import as_nobody, clean, commands, run_as_nobody, says
+from refusal import as_nobody, become_nobody, clean, commands, run_as_nobody, says
 from world import World, free_port
 
 MIB = 1 << 20
+RING = "import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall(425, 8, bytes(120)) < 0)"
+
+
+def counts_rings():
+    """Whether the kernel counts io_uring's rings as locked memory: 5.12 to 6.13 do not."""
+    ring = subprocess.run([sys.executable, "-c", RING], check=False, cwd="/",
+                          preexec_fn=lambda: become_nobody(memlock=0))
+    return ring.returncode != 0
 
 
 @test
@@ -17,7 +27,8 @@ def memlock_too_low():
         env = {"XDG_RUNTIME_DIR": mine}
         for command in commands(url):
             answer = run_as_nobody(w, *command, memlock=0, env=env)
-            says(answer, 35, "limit", "ulimit -l")
+            if counts_rings():
+                says(answer, 35, "limit", "ulimit -l")
             answer = run_as_nobody(w, *command, "--mlock", memlock=MIB, env=env)
             says(answer, 35, "limit", "--mlock", "RLIMIT_MEMLOCK 1024 KiB", "ulimit -l")
             for folder in os.listdir(mine):

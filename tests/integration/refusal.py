@@ -55,17 +55,19 @@ def as_nobody():
         yield w, mine
 
 
+def become_nobody(memlock=None):
+    """In a new process: uid 65534, and this limit."""
+    if memlock is not None:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (memlock, memlock))
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
 def run_as_nobody(w, *args, memlock=None, env=None):
     """A command as uid 65534; its sanitizer reports go to stderr, its own log is not writable."""
-    def become():
-        if memlock is not None:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (memlock, memlock))
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-
     sanitizer = {name: ":".join(part for part in os.environ[name].split(":")
                                 if not part.startswith("log_path"))
                  for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS") if name in os.environ}
     return w.run(*args, program=[w.path("sluice")], env={**sanitizer, **(env or {})},
-                 preexec_fn=become, cwd="/")
+                 preexec_fn=lambda: become_nobody(memlock), cwd="/")

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "rings/client.h"
+#include "tests/support/cores.h"
 #include "tests/support/random.h"
 #include "tests/support/serve.h"
 
@@ -375,6 +376,7 @@ Test(hostile_engine, an_observer_never_gets_a_torn_entry)
 {
     pthread_t thread;
     uint64_t good = 0, stale = 0, next = 0, looks = 0;
+    needs_two_cores();
     sluice_detach(up);
     up = NULL;
     serve_once(ch, 1000);

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "rings/client.h"
+#include "tests/support/cores.h"
 #include "tests/support/serve.h"
 
 #include <criterion/criterion.h>
@@ -163,6 +164,7 @@ Test(state, texts_are_never_torn)
 {
     pthread_t writer;
     uint64_t seen = 0, changes = 0;
+    needs_two_cores();
     fill_text('a', 0);
     sluice_channel_publish_text(ch);
     cr_assert_eq(pthread_create(&writer, NULL, write_texts, NULL), 0);
