@@ -30,12 +30,13 @@ import tap_reader  # noqa: E402
 from tap_reader import FAILED, PASSED, SKIPPED, Point  # noqa: E402
 
 WORKERS = 2
-SUITE_ORDER = ["lint", "unit", "conformance", "sim", "threads", "integration", "fuzz"]
+SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "integration", "fuzz"]
 SERIAL_SUITES = {"serial", "bench"}
 # LSan of a process that was killed while it looked for leaks: no finding.
 NO_REPORT = re.compile(r"^==\d+==Unable to get registers from thread \d+\.$", re.MULTILINE)
 LONG_SUITES = {"long"}  # only with --long
 LONG_TIMEOUT_FACTOR = 10
+GUEST_TIMEOUT_FACTOR = 4  # tests/vm sets TESTS_GUEST: all is slower there
 SKIP_EXIT_CODE = 77
 SHOWN_LINES = 60
 
@@ -334,6 +335,32 @@ class Report:
         return failed == 0 and passed + skipped > 0
 
 
+class TapReport(Report):
+    """The same as TAP, for the runner outside of the guest that this one runs in."""
+
+    points = 0
+
+    def show_progress(self, outcome):
+        """A line per point, named after the test too; failures last, for what show_failure() adds."""
+        for point in sorted(outcome.points, key=lambda point: point.status == FAILED):
+            self.points += 1
+            verdict = "not ok" if point.status == FAILED else "ok"
+            reason = f" # SKIP {point.detail}" if point.status == SKIPPED else ""
+            print(f"{verdict} {self.points} - {outcome.test.name}: {point.name}{reason}")
+            if point.status == FAILED and point.detail:
+                print("# " + point.detail.strip().replace("\n", "\n# "))
+
+    def show_failure(self, outcome):
+        """As comments, which belong to the point above."""
+        for line in outcome.output.splitlines()[-SHOWN_LINES:]:
+            print("# | " + line)
+
+    def close(self, began):
+        """The plan."""
+        print(f"1..{self.points}", flush=True)
+        return not any(outcome.count(FAILED) for outcome in self.outcomes)
+
+
 def run_all(tests, options, report):
     """Two at a time, those that must be alone at the end."""
     scratch = tempfile.mkdtemp(prefix="sluice-")
@@ -368,6 +395,7 @@ def parse_arguments():
                         help="only the test of this name (repeatable)")
     parser.add_argument("--long", action="store_true", help="longer campaigns (SLUICE_LONG=1)")
     parser.add_argument("--list", action="store_true", help="show the tests, run nothing")
+    parser.add_argument("--tap", action="store_true", help="report as TAP")
     parser.add_argument("--started", type=float, metavar="EPOCH_S", default=time.time(),
                         help="count the total time from this moment")
     return parser.parse_args()
@@ -381,6 +409,7 @@ def main():
     for test in tests:
         test.parallel = test.parallel and not test.suites & SERIAL_SUITES
         test.timeout_s *= LONG_TIMEOUT_FACTOR if options.long else 1
+        test.timeout_s *= GUEST_TIMEOUT_FACTOR if "TESTS_GUEST" in os.environ else 1
     if options.list:
         for test in tests:
             print(f"{shown(test.build):20} {test.name:28} {' '.join(sorted(test.suites))}")
@@ -388,7 +417,7 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Tests that abort on purpose would litter the place.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    report = Report(len(tests), options)
+    report = (TapReport if options.tap else Report)(len(tests), options)
     run_all(tests, options, report)
     if not tests:
         print("run.py: no test matches")
