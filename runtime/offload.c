@@ -48,7 +48,7 @@ static int cannot(struct sluice_secure *s, const char *what, int err)
 int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
 {
     s->by_record = s->in_kernel = false;
-    s->answer_due = s->notify_due = false;
+    s->answer_due = s->notify_due = s->refusal_due = false;
     s->alert_due = -1;
     if (s->ktls == SLUICE_KTLS_OFF)
         return cannot(s, "--ktls off", 0);
@@ -179,6 +179,10 @@ int sluice_offload_control(struct sluice_secure *s, struct sluice_conn *c)
     explicit_bzero(s->raw, (size_t)n); /* a ticket is a secret */
     if (rc < 0 && s->session->error.reason != SLUICE_REASON_TLS_ALERT)
         s->alert_due = s->session->error.alert;
+    if (rc == SLUICE_TLS_REFUSAL_DUE) {
+        s->refusal_due = true;
+        rc = 0;
+    }
     if (rc == SLUICE_TLS_NEW_KEYS || rc == SLUICE_TLS_ANSWER_DUE) {
         s->answer_due |= rc == SLUICE_TLS_ANSWER_DUE;
         rc = renew(s, c, SLUICE_TLS_RX);
@@ -219,6 +223,13 @@ int sluice_offload_say(struct sluice_secure *s, struct sluice_conn *c)
     }
     if (s->answer_due && (err = answer(s, c)))
         return err;
+    if (s->refusal_due) {
+        static const uint8_t no_renegotiation[] = {ALERT_WARNING, 100};
+        err = say(c, SLUICE_TLS_TYPE_ALERT, no_renegotiation, sizeof(no_renegotiation));
+        s->refusal_due = err == -EAGAIN;
+        if (err)
+            return err;
+    }
     if (s->notify_due) {
         static const uint8_t close_notify[] = {ALERT_WARNING, 0};
         err = say(c, SLUICE_TLS_TYPE_ALERT, close_notify, sizeof(close_notify));

@@ -18,11 +18,12 @@ struct sluice_secure {
     uint8_t *raw, *out;                 /* mapped twice */
     uint64_t raw_head, raw_tail;        /* taken by the session; received */
     enum sluice_ktls ktls;
-    bool by_record;                /* nothing is received beyond the record that is due */
-    bool in_kernel;                /* which encrypts and decrypts: the session only knows */
-    bool answer_due, notify_due;   /* to be said by offload.c: KeyUpdate, close_notify */
-    int alert_due;                 /* -1: none */
-    char user_space[96];           /* why it is not in the kernel */
+    bool by_record; /* nothing is received beyond the record that is due */
+    bool in_kernel; /* which encrypts and decrypts: the session only knows */
+    bool answer_due, refusal_due,
+        notify_due;      /* to be said by offload.c: KeyUpdate, no_renegotiation, close_notify */
+    int alert_due;       /* -1: none */
+    char user_space[96]; /* why it is not in the kernel */
     struct sluice_tls_error error; /* why the last one failed */
 };
 

@@ -320,7 +320,7 @@ static void on_room(struct sluice_op *op, int32_t result, bool more)
 static bool say_control(struct sluice_tx *tx)
 {
     const struct sluice_secure *s = tx->secure;
-    if (!s->in_kernel || !(s->answer_due || s->notify_due || s->alert_due >= 0))
+    if (!s->in_kernel || !(s->answer_due || s->refusal_due || s->notify_due || s->alert_due >= 0))
         return false;
     int err = sluice_offload_say(tx->secure, tx->conn);
     if (err == -EAGAIN)
@@ -413,7 +413,8 @@ bool sluice_tx_pending(struct sluice_tx *tx)
     const uint8_t *data;
     if (tx->sending)
         return false;
-    if (tx->notifying || tx->secure->answer_due || sluice_secure_output(tx->secure, &data))
+    if (tx->notifying || tx->secure->answer_due || tx->secure->refusal_due ||
+        sluice_secure_output(tx->secure, &data))
         return true;
     if (!tx->started)
         return false;

@@ -85,6 +85,8 @@ static int take_handshake(struct sluice_tls_session *s, const uint8_t *data, siz
         if (p->have < HEADER_BYTES || p->left > 0)
             continue;
         p->have = 0;
+        if (p->head[0] == HELLO_REQUEST)
+            return SLUICE_TLS_REFUSAL_DUE;
         if (p->head[0] != KEY_UPDATE)
             continue;
         if (i + 1 != bytes) /* RFC 8446 5.1: keys change between records */

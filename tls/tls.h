@@ -248,14 +248,15 @@ static inline size_t sluice_tls_output(const struct sluice_tls_session *s, const
 #define SLUICE_TLS_TYPE_HANDSHAKE 22u
 #define SLUICE_TLS_TYPE_DATA      23u
 
-#define SLUICE_TLS_NEW_KEYS   1 /* the peer's next record is under its next keys */
-#define SLUICE_TLS_ANSWER_DUE 2 /* the same, and it wants ours to change too */
+#define SLUICE_TLS_NEW_KEYS    1 /* the peer's next record is under its next keys */
+#define SLUICE_TLS_ANSWER_DUE  2 /* the same, and it wants ours to change too */
+#define SLUICE_TLS_REFUSAL_DUE 3 /* TLS 1.2: it wants to renegotiate; a warning says no */
 
 /**
  * A record without data, or a part of one, that the kernel decrypted after keys() was asked: what
  * read() does with it inside.
  *
- * @return 0 (see `closed`), SLUICE_TLS_NEW_KEYS, SLUICE_TLS_ANSWER_DUE, or -EPROTO: see error,
+ * @return 0 (see `closed`), SLUICE_TLS_NEW_KEYS, _ANSWER_DUE, _REFUSAL_DUE, or -EPROTO: see error,
  *         whose alert is to be sent unless the reason is TLS_ALERT.
  */
 int sluice_tls_control(struct sluice_tls_session *s, unsigned type, const uint8_t *data,

@@ -11,7 +11,7 @@ import threading
 import time
 
 from tap import check, check_equal, is_long, main, test
-from tls_peer import cert, context, serve_tls, trusted
+from tls_peer import cert, context, kernel_has_tls, serve_tls, trusted
 from world import World, free_port, need, wait_until
 
 MIB = 1 << 20
@@ -20,18 +20,7 @@ SUITES = {"1.2": ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA38
                   "ECDHE-ECDSA-CHACHA20-POLY1305"),
           "1.3": ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
                   "TLS_CHACHA20_POLY1305_SHA256")}
-TCP_ULP = 31
 GCM_RECORDS_MIN = 50
-
-
-def kernel_has_tls():
-    """ENOENT: no module; ENOTCONN: there it is."""
-    with socket.socket() as probe:
-        try:
-            probe.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
-        except OSError as error:
-            return error.errno != 2
-    return True
 
 
 def takes_new_keys():

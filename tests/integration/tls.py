@@ -13,7 +13,7 @@ import websockets
 from refusal import says
 from tap import check, check_equal, main, test
 from world import LIMIT_S, World, free_port, in_thread, need, read_to_end, url_of, wait_until
-from tls_peer import NAME, cert, context, serve_tls, tls_url, trusted
+from tls_peer import NAME, cert, context, in_kernel, serve_tls, tls_url, trusted
 
 MIB = 1 << 20
 
@@ -57,7 +57,8 @@ def run_says_what_was_agreed():
         url = serve_tls(w, lambda peer: peer.recv(1), context())
         engine = w.engine(url, "feed", *trusted())
         line = engine.wait_for(" open: ")
-        for part in ("TLS TLSv1.3", os.environ["TLS_PROVIDER"], "verified: chain", "single", "user space"):
+        for part in ("TLS TLSv1.3", os.environ["TLS_PROVIDER"], "verified: chain", "single",
+                     "kernel, both ways" if in_kernel() else "user space"):
             check(part in line, f"'{part}' in {line}")
 
 
@@ -185,7 +186,9 @@ def versions_without_a_common_one():
 
 @test
 def openssl_renews_its_keys():
-    """s_server: K asks for our new keys too, k renews only its own; data flows on both ways."""
+    """s_server: K asks for our new keys too, k renews only its own; data flows on both ways. The
+    kernel's part in it is ktls.py's.
+    """
     with World() as w:
         port = free_port()
         log = w.path("s_server.log")
@@ -195,7 +198,7 @@ def openssl_renews_its_keys():
                               cert("good.key"), "-tls1_3", "-naccept", "1"],
                              stdin=subprocess.PIPE, stdout=out)
         wait_until(lambda: b"ACCEPT" in read(log), "s_server to listen")
-        cat = w.cat(f"tls://127.0.0.1:{port}", *trusted())
+        cat = w.cat(f"tls://127.0.0.1:{port}", *trusted(), "--ktls", "off")
         wait_until(lambda: b"CIPHER is" in read(log), "the handshake")
         for command in (None, b"K\n", b"k\n", b"K\n"):
             if command:

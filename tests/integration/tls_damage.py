@@ -4,7 +4,7 @@ record (all of them with --long). What a unit test does without sockets is in un
 import ssl
 
 from tap import check, check_equal, is_long, main, test
-from tls_peer import context, serve_tls, trusted
+from tls_peer import context, in_kernel, serve_tls, trusted
 from tls_proxy import Proxy, byte_by_byte, cut_at, flipped_at, in_record_of, untouched
 from world import World
 
@@ -103,6 +103,10 @@ def record_flipped_anywhere():
                 edit = in_record_of(len(SECOND), flipped_at)(at)
                 proxy = Proxy(w, serve_tls(w, three_records, context(version=version)), edit)
                 answer = w.run("cat", proxy.url, *trusted())
+                if at == 0 and version == ssl.TLSVersion.TLSv1_3 and in_kernel():
+                    # the outer type says nothing in TLS 1.3, and the kernel does not look at it
+                    check_equal((answer.code, answer.out), (0, FIRST + SECOND + THIRD), answer.err)
+                    continue
                 check_equal(answer.out, FIRST, f"{at} of {version}: {answer.err}")
                 # a length that grew: the stream ends inside the record
                 check(answer.code in (46, FIN_CODE), f"{at}: {answer.err}")

@@ -5,6 +5,22 @@ import socket
 import ssl
 
 NAME = "good.example.test"
+TCP_ULP = 31
+
+
+def kernel_has_tls():
+    """ENOENT: no module; ENOTCONN: there it is."""
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+        except OSError as error:
+            return error.errno != 2
+    return True
+
+
+def in_kernel():
+    """Whether --ktls auto takes it here: a provider must hand its keys over."""
+    return kernel_has_tls() and os.environ.get("TLS_PROVIDER", "openssl") == "openssl"
 
 
 def cert(file):
