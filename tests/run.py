@@ -144,7 +144,7 @@ def chosen(test, options):
         return False
     if test.suites & LONG_SUITES and not options.long:
         return False
-    return not test.suites & set(options.exclude)
+    return not (test.suites | {test.name}) & set(options.exclude)
 
 
 def environment(test, options, private):
@@ -390,7 +390,7 @@ def parse_arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("builds", nargs="+", metavar="BUILD", help="a build directory")
     parser.add_argument("--suite", action="append", default=[], help="only this suite (repeatable)")
-    parser.add_argument("--exclude", action="append", default=[], help="not this suite (repeatable)")
+    parser.add_argument("--exclude", action="append", default=[], help="not this suite or test (repeatable)")
     parser.add_argument("--only", action="append", default=[], metavar="TEST",
                         help="only the test of this name (repeatable)")
     parser.add_argument("--long", action="store_true", help="longer campaigns (SLUICE_LONG=1)")
