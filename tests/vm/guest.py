@@ -121,6 +121,8 @@ def parse_arguments():
                         help="on cloud: one more program that the command starts (repeatable)")
     parser.add_argument("--qemu", action="append", default=[], metavar="WORD",
                         help="on cloud: one more word of qemu's command line (repeatable)")
+    parser.add_argument("--append", action="append", default=[], metavar="WORD",
+                        help="on cloud: one more word of the kernel's command line (repeatable)")
     parser.add_argument("--memory", default="2G", help="how much it has (2G)")
     parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="S", help="time limit")
     parser.add_argument("command", nargs="+", help="the command, behind --")

@@ -15,6 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 INIT = os.path.join(HERE, "init")
 FETCHED = os.path.join(ROOT, "build", "vm")
+BOOT = "console=ttyS0 panic=-1 quiet rdinit=/init"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 # kTLS with its ciphers by their names in all these kernels: none can be loaded on demand later.
 MODULES = ("tls", "aesni-intel", "gcm", "ghash-generic", "ccm", "ctr", "chacha", "chacha_generic",
@@ -140,7 +141,7 @@ class Cloud:
                 "none", "-accel", "tcg", "-cpu", "max,la57=off", "-m", options.memory,
                 "-serial", f"file:{kernel_log.name}", "-serial", "stdio",
                 "-kernel", kernel, "-initrd", self._image(options, scratch),
-                "-append", "console=ttyS0 panic=-1 quiet rdinit=/init", *options.qemu]
+                "-append", " ".join([BOOT, *options.append]), *options.qemu]
         return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=kernel_log, process_group=0)
 
