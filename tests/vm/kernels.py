@@ -60,6 +60,7 @@ class UserModeLinux:
 
     def modules(self, scratch):
         """Module files, as the guest sees them."""
+        self.kernel()  # says what to do if it is not there
         return module_files(os.path.join(self.root, "usr/lib/uml/modules"), scratch)
 
     def mounts(self, options):
