@@ -58,7 +58,7 @@ static void probe_backend(struct sluice_probe *p, const struct sluice_backend_op
 }
 
 /* The ULP is looked up before the socket's state: ENOENT, no module; ENOTCONN, there it is. */
-static void probe_ktls(struct sluice_probe *p)
+static bool probe_ktls(struct sluice_probe *p)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int err = fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) ? errno : 0;
@@ -69,6 +69,7 @@ static void probe_ktls(struct sluice_probe *p)
         have            ? "the kernel has the tls module"
         : err == ENOENT ? "ENOENT: this kernel has no tls module"
                         : strerror(err));
+    return have;
 }
 
 static void probe_limits(struct sluice_probe *p)
@@ -112,7 +113,7 @@ static void probe_smt(struct sluice_probe *p)
 }
 
 /* What auto takes is what it takes when asked. */
-static void choose(struct sluice_probe *p)
+static void choose(struct sluice_probe *p, bool ktls)
 {
     struct sluice_loop *loop;
     char why[160];
@@ -128,9 +129,10 @@ static void choose(struct sluice_probe *p)
     }
     snprintf(p->model_tls, sizeof(p->model_tls), "%s", tls && loop ? p->model : "none");
     snprintf(p->model_tls_reason, sizeof(p->model_tls_reason), "%s",
-             !loop ? p->model_reason
-             : tls ? "TLS in user space, in line: this version has no kTLS and no threaded models"
-                   : "this build has no TLS");
+             !loop  ? p->model_reason
+             : !tls ? "this build has no TLS"
+             : ktls ? "TLS in the kernel, both ways, with a cipher that it has and OpenSSL"
+                    : "TLS in user space, in line: this kernel has no tls module");
     sluice_loop_destroy(loop);
 }
 
@@ -145,9 +147,9 @@ void sluice_probe(struct sluice_probe *out)
     add(out, "libev", true, "%s (built with)", BUILT_LIBEV);
     probe_backend(out, &sluice_backend_uring);
     probe_backend(out, &sluice_backend_ev);
-    probe_ktls(out);
+    bool ktls = probe_ktls(out);
     probe_limits(out);
     probe_clock(out);
     probe_smt(out);
-    choose(out);
+    choose(out, ktls);
 }
