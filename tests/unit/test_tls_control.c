@@ -281,6 +281,17 @@ Test(tls_control, a_request_for_a_certificate_after_the_handshake_is_refused)
     cr_expect_leq(sluice_tls_output(e.s, &answer), 24u, "no more than an alert");
 }
 
+Test(tls_control, a_request_for_a_certificate_after_our_end_is_refused)
+{
+    static const uint8_t request[] = {13, 0, 0, 14, 1, 'x', 0, 10, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4};
+    meet(TLS1_3_VERSION);
+    cr_assert_eq(e.tls->close(e.s), 0);
+    raw_seal(&raw, &e, HANDSHAKE, request, sizeof(request), 0);
+    raw_seal(&raw, &e, DATA, "never", 5, 0);
+    expect_failed(SLUICE_REASON_TLS_PROTOCOL,
+                  -1); /* nothing follows close_notify, no alert either */
+}
+
 Test(tls_control, a_second_handshake_message_is_refused)
 {
     static const uint8_t types[] = {0, 1, 2, 5, 8, 11, 15, 20, 21, 99};

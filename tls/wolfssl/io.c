@@ -66,9 +66,6 @@ int wolfssl_send(WOLFSSL *ssl, char *data, int bytes, void *user)
     (void)ssl;
     if (bytes <= 0)
         return 0;
-    if (w->base.closed & SLUICE_TLS_CLOSED_BY_US)
-        return bytes; /* RFC 8446 6.1: nothing follows close_notify, an answer to KeyUpdate neither
-                       */
     /* Debian builds with WOLFSSL_POST_HANDSHAKE_AUTH, and then a client answers a request that
      * nobody allowed. While reading, nothing leaves that is longer than a KeyUpdate (or an alert).
      */
@@ -76,6 +73,9 @@ int wolfssl_send(WOLFSSL *ssl, char *data, int bytes, void *user)
         w->bad_record = "a request after the handshake";
         return WOLFSSL_CBIO_ERR_GENERAL;
     }
+    if (w->base.closed & SLUICE_TLS_CLOSED_BY_US)
+        return bytes; /* RFC 8446 6.1: nothing follows close_notify, an answer to KeyUpdate neither
+                       */
     size_t taken = sluice_tls_emit(&w->base, data, (size_t)bytes);
     return taken ? (int)taken : WOLFSSL_CBIO_ERR_WANT_WRITE;
 }
