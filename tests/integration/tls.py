@@ -85,20 +85,6 @@ def nginx_sends_20_mb_through_a_small_inbox():
 # ---- who the peer is -----------------------------------------------------------------------------
 
 @test
-def certificates_are_judged():
-    """Nothing of a peer that is refused is delivered."""
-    for leaf, word in (("expired", "expired"), ("not-yet", "not yet valid"),
-                       ("wrong-name", "ostname mismatch"), ("unknown-ca", "issuer"),
-                       ("self-signed", "self"), ("cn-only", "ostname mismatch"),
-                       ("client-only", "purpose")):
-        with World() as w:
-            url = serve_tls(w, lambda peer: peer.sendall(b"secret"), context(leaf))
-            answer = w.run("cat", url, *trusted())
-            says(answer, 42, url, "tls-verify", word)
-            check_equal(answer.out, b"", leaf)
-
-
-@test
 def not_verifying_is_loud():
     with World() as w:
         url = serve_tls(w, lambda peer: (peer.sendall(b"data"), peer.unwrap()),

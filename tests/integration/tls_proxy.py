@@ -5,10 +5,12 @@ import contextlib
 import select
 import socket
 import threading
+import time
 
 from tls_peer import tls_url
 
 HEADER = 5
+CHANGE_CIPHER_SPEC = 20
 
 
 class Cut(Exception):
@@ -19,15 +21,20 @@ class Cut(Exception):
         self.reset = reset
 
 
+class Hold(Exception):
+    """Nothing more comes, and no end."""
+
+
 def reset(connection):
     """Close with RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
 class Proxy:
-    """edit(record, offset) -> pieces to pass on, for each record of the server's; may raise Cut with
-    the pieces before it already yielded. What comes with less than hold_s between leaves as one piece.
-    `url` is where to connect.
+    """edit(record, offset) -> pieces to pass on, for each record of the server's; may raise Cut or
+    Hold with the pieces before it already yielded. What comes with less than hold_s between leaves as one piece.
+    `url` is where to connect; `unguarded` are the positions of what TLS neither reads nor authenticates:
+    a header's version (RFC 8446 5.1) and, there for middle boxes, ChangeCipherSpec.
     """
 
     def __init__(self, w, server_url, edit, hold_s=0.0):
@@ -36,6 +43,7 @@ class Proxy:
         self.target = ("127.0.0.1", int(server_url.rsplit(":", 1)[1]))
         self.url = tls_url(w.serve(self.relay))
         self.bytes_seen = 0
+        self.unguarded = set()
 
     def relay(self, near):
         """One connection, both ways."""
@@ -46,6 +54,8 @@ class Proxy:
             try:
                 self.pass_on(far, near)
                 near.shutdown(socket.SHUT_WR)
+                up.join(10)
+            except Hold:
                 up.join(10)
             except Cut as cut:
                 if cut.reset:
@@ -58,8 +68,11 @@ class Proxy:
     def pass_on(self, far, near):
         """The server's records, as edit() wants them."""
         self.bytes_seen = 0
+        self.unguarded = set()
         held = b""
         while record := next_record(far):
+            here = range(self.bytes_seen, self.bytes_seen + len(record))
+            self.unguarded.update(here if record[0] == CHANGE_CIPHER_SPEC else here[1:3])
             for piece in self.edit(record, self.bytes_seen):
                 if self.hold_s:
                     held += piece
@@ -104,6 +117,23 @@ def byte_by_byte(record, _):
     """Each byte a segment of its own, or nearly."""
     for i in range(len(record)):
         yield record[i:i + 1]
+
+
+def dripping(record, _):
+    """Always progress, never soon."""
+    for piece in byte_by_byte(record, _):
+        yield piece
+        time.sleep(0.02)
+
+
+def held_at(position):
+    """The stream stops before this byte."""
+    def edit(record, offset):
+        yield record[:max(0, position - offset)]
+        if position - offset < len(record):
+            raise Hold
+
+    return edit
 
 
 def flipped_at(position):

@@ -1,6 +1,6 @@
 """Rows of the fault matrix that need a peer of others: openssl s_server and its letters, stunnel,
 gnutls-serv, nginx. What needs no peer's misbehaviour is in tls.py, what the wire does in tls_damage.py,
-each record a peer may send in unit/test_tls_control.c.
+each record a peer may send in tls_records.py.
 """
 import contextlib
 import subprocess
@@ -8,10 +8,9 @@ import time
 
 from refusal import says
 from tap import check, check_equal, main, test
-from tls_peer import cert, trusted
+from tls_peer import NAME, cert, trusted
 from world import LIMIT_S, World, connects, free_port, need, wait_until
 
-IDENTITY = ("-cert", cert("good.pem"), "-cert_chain", cert("good.chain"), "-key", cert("good.key"))
 LETTER_S = 0.3  # a letter must be all that one read(2) of s_server brings
 
 
@@ -21,15 +20,21 @@ def read(path):
         return file.read()
 
 
+def identity(leaf):
+    """Flags of a server that shows it."""
+    return ("-cert", cert(f"{leaf}.pem"), "-cert_chain", cert(f"{leaf}.pem"), "-key",
+            cert(f"{leaf}.key"))
+
+
 class OpensslServer:
     """openssl s_server with its keyboard."""
 
-    def __init__(self, w, *flags):
+    def __init__(self, w, *flags, leaf="good"):
         self.port = free_port()
         self.log = w.path(f"s_server.{self.port}")
         with open(self.log, "wb") as out:
             self.process = w.start([need("openssl"), "s_server", "-accept",
-                                    f"127.0.0.1:{self.port}", *IDENTITY, *flags],
+                                    f"127.0.0.1:{self.port}", *identity(leaf), *flags],
                                    stdin=subprocess.PIPE, stdout=out)
         wait_until(lambda: b"ACCEPT" in read(self.log), "s_server to listen")
         self.url = f"tls://127.0.0.1:{self.port}"
@@ -85,6 +90,68 @@ def row_10_the_server_is_killed():
             check("tls-truncated" in last_line(cat), cat.err())
 
 
+# ---- who the peer is -----------------------------------------------------------------------------
+
+def judged(rows):
+    """(leaf, name wanted, what the line must say; None: accepted) against s_server at its laxest, which
+    is told by an alert when it was refused. Each with each version: unit/test_tls_verify.c.
+    """
+    with World() as w:
+        for leaf, name, word in rows:
+            server = OpensslServer(w, "-cipher", "ALL:@SECLEVEL=0", "-rev", leaf=leaf)
+            if word is None:
+                cat = w.cat(server.url, *trusted(name))
+                cat.stdin.write(b"abc\n")
+                cat.stdin.flush()
+                check_equal(cat.stdout.readline(), b"cba\n", f"{leaf} for {name}")
+            else:
+                answer = w.run("cat", server.url, *trusted(name), stdin=b"secret\n")
+                says(answer, 42, server.url, "tls-verify", word)
+                check_equal(answer.out, b"", leaf)
+                wait_until(lambda s=server: "SSL alert number" in s.process.err(), "our alert")
+                check(b"secret" not in read(server.log), "what was for somebody else")
+
+
+@test
+def row_30_expired():
+    judged((("expired", NAME, "expired"), ("under-expired", NAME, "expired")))
+
+
+@test
+def row_31_not_yet_valid():
+    judged((("not-yet", NAME, "not yet valid"),))
+
+
+@test
+def row_32_unknown_authority():
+    """A root of others, none, and a server that does not show what stands between."""
+    judged((("unknown-ca", NAME, "issuer"), ("self-signed", NAME, "self"), ("alone", NAME, "issuer")))
+
+
+@test
+def row_33_names_and_addresses():
+    """Exact, a wildcard for one whole label, an address that stands as one: nothing else."""
+    name, address = "ostname mismatch", "IP address mismatch"
+    judged((("good", NAME, None), ("good", "GOOD.Example.Test", None), ("good", "example.test", name),
+            ("wrong-name", NAME, name), ("cn-only", NAME, name),
+            ("wildcard", NAME, None), ("wildcard", "a.b.example.test", name),
+            ("wildcard", "example.test", name), ("wildcard-partial", NAME, name),
+            ("wildcard-inner", NAME, name), ("wildcard-top", "example.test", name),
+            ("address", "127.0.0.1", None), ("address", "::1", None),
+            ("address", "127.0.0.2", address), ("address-as-name", "127.0.0.1", address)))
+
+
+@test
+def row_34_what_a_certificate_may_not_do():
+    """Name constraints, uses, path lengths, weak keys and hashes, in the leaf and above it."""
+    judged((("limited-good", "a.allowed.test", None), ("limited-bad", NAME, "permitted subtree"),
+            ("limited-excluded", NAME, "excluded subtree"), ("client-only", NAME, "purpose"),
+            ("under-client", NAME, "purpose"), ("path-length", NAME, "path length"),
+            ("from-leaf", NAME, "invalid CA"), ("under-no-ca", NAME, "invalid CA"),
+            ("rsa-1024", NAME, "key too weak"), ("under-weak", NAME, "key too weak"),
+            ("sha1", NAME, "too weak"), ("under-sha1", NAME, "too weak")))
+
+
 # ---- agreement -----------------------------------------------------------------------------------
 
 @test
@@ -107,6 +174,22 @@ def row_36_alpn():
         none = OpensslServer(w)
         line = w.engine(none.url, "two", *trusted(), "--alpn", "h2").wait_for(" open: ")
         check("alpn" not in line, line)
+
+
+@test
+def row_36_alpn_refused():
+    """nginx ends the handshake when it can serve nothing of what is offered."""
+    with World() as w:
+        port = free_port()
+        w.nginx(f"""
+        }} server {{
+        listen 127.0.0.1:{port} ssl; ssl_certificate {cert('good.chain')};
+        ssl_certificate_key {cert('good.key')};
+        """)
+        url = f"tls://127.0.0.1:{port}"
+        says(w.run("cat", url, *trusted(), "--alpn", "x"), 41, url, "no_application_protocol")
+        line = w.engine(url, "feed", *trusted(), "--alpn", "x,http/1.1").wait_for(" open: ")
+        check("alpn http/1.1" in line, line)
 
 
 @test
