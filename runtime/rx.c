@@ -257,6 +257,7 @@ static void take_control(struct sluice_rx *rx)
 {
     const struct sluice_tls_session *session = rx->secure->session;
     if (sluice_offload_control(rx->secure, rx->conn)) {
+        rx->socket_eof = true; /* the kernel would go on: nothing behind it is delivered */
         rx->events->tls_failed(rx->user);
     } else if (session->closed & SLUICE_TLS_CLOSED_BY_PEER) {
         rx->eof = true;

@@ -9,6 +9,7 @@
 #define ALERT_BYTES         2u
 #define HEADER_BYTES        4u
 #define WARNING             1u
+#define FATAL               2u
 #define CLOSE_NOTIFY        0
 #define UNEXPECTED_MESSAGE  10
 #define BAD_RECORD_MAC      20
@@ -40,19 +41,12 @@ static int on_alert(struct sluice_tls_session *s, unsigned level, int alert)
     return sluice_tls_fail_by_alert(s, alert);
 }
 
+/* RFC 8446 5.1: one alert is one record. */
 static int take_alert(struct sluice_tls_session *s, const uint8_t *data, size_t bytes)
 {
-    struct sluice_tls_partial *p = &s->partial;
-    for (size_t i = 0; i < bytes; i++) {
-        p->head[p->have++] = data[i];
-        if (p->have < ALERT_BYTES)
-            continue;
-        p->have = 0;
-        int rc = on_alert(s, p->head[0], p->head[1]);
-        if (rc || (s->closed & SLUICE_TLS_CLOSED_BY_PEER))
-            return rc; /* what follows close_notify is ignored: RFC 8446 6.1 */
-    }
-    return 0;
+    if (bytes != ALERT_BYTES || data[0] < WARNING || data[0] > FATAL)
+        return fail(s, DECODE_ERROR, "an alert of a wrong length or level", (unsigned)bytes);
+    return on_alert(s, data[0], data[1]);
 }
 
 /* The header of a message is there. */

@@ -1,5 +1,5 @@
 """A TLS stream that is cut, flipped, delayed or joined on its way, at offsets all over a handshake and a
-record (all of them with --long). What a unit test does without sockets is in unit/test_tls_faults.c.
+record. Every single one is in unit/test_tls_faults.c, without sockets.
 """
 import ssl
 
@@ -28,9 +28,9 @@ def three_records(peer):
 
 
 def offsets(size):
-    """All, or some, the first and the last among them."""
-    return range(size) if is_long() else sorted({i * (size - 1) // (SAMPLE - 1)
-                                                 for i in range(SAMPLE)})
+    """Spread over it, the first and the last among them; ten times as many with --long."""
+    count = min(size, SAMPLE * 10 if is_long() else SAMPLE)
+    return sorted({i * (size - 1) // (count - 1) for i in range(count)})
 
 
 def through(w, edit, version, script=three_records, hold_s=0.0, flags=()):

@@ -271,6 +271,9 @@ static const struct control_case control_cases[] = {
     {TLS13, ALERT, BYTES("\2\120"), -EPROTO, SLUICE_REASON_TLS_ALERT, 80},
     {TLS13, ALERT, BYTES("\1\120"), -EPROTO, SLUICE_REASON_TLS_ALERT, 80}, /* no warnings in 1.3 */
     {TLS12, ALERT, BYTES("\1\144"), 0, 0, -1},
+    {TLS13, ALERT, BYTES("\2"), -EPROTO, SLUICE_REASON_TLS_PROTOCOL, 50},
+    {TLS13, ALERT, BYTES("\2\120\0"), -EPROTO, SLUICE_REASON_TLS_PROTOCOL, 50},
+    {TLS12, ALERT, BYTES("\3\120"), -EPROTO, SLUICE_REASON_TLS_PROTOCOL, 50},
     {TLS12, ALERT, BYTES("\2\24"), -EPROTO, SLUICE_REASON_TLS_ALERT, 20},
     {TLS13, HANDSHAKE, BYTES("\4\0\0\3abc"), 0, 0, -1},
     {TLS13, HANDSHAKE, BYTES("\4\0\0\3abc\4\0\0\1x"), 0, 0, -1},
@@ -299,6 +302,8 @@ Test(tls_keys, control_records_are_judged)
             meet(c->suite, false);
             struct sluice_tls_session *s = p.client.s;
             int rc = 0;
+            if (step < c->count && c->type == ALERT) /* always a record of its own */
+                continue;
             /* in one piece a KeyUpdate can be told from one that bytes follow */
             if (step < c->count && c->alert == 10 && c->bytes[0] == '\30')
                 continue;
