@@ -38,6 +38,8 @@ def module_files(folder, scratch):
                             env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
     files = [os.path.realpath(line.split()[1]) for line in answer.stdout.splitlines()
              if line.startswith("insmod ")]
+    if not any(os.path.basename(path).startswith("tls.ko") for path in files):
+        raise Absent(f"no tls among the modules in {folder}: {answer.stderr.partition(chr(10))[0]}")
     return list(dict.fromkeys(files))
 
 
