@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define HEADER_MAX  14u
-#define CONTROL_BIT 0x08u /* of a header's first byte: CLOSE, PING, PONG */
+#define OPCODE_BITS 0x0fu /* of a header's first byte */
+#define CONTROL_BIT 0x08u /* CLOSE, PING, PONG */
 
 /* ---- in ---- */
 
@@ -71,7 +72,7 @@ static void note_boundary(struct frames *f)
     if (!control)
         f->in_message = !fin;
     if (!control && fin)
-        f->message_bytes = 0;
+        f->message_bytes = f->message_frames = 0;
     if (!f->in_message)
         f->boundary = f->at;
 }
@@ -82,23 +83,29 @@ static bool run_wslay(struct frames *f)
            (wslay_event_get_read_enabled(f->in) || wslay_event_get_close_received(f->in));
 }
 
-/* Look at the frame that begins at f->at. 1: it may be decoded; 0: more bytes first; -1: too big.
- */
-static int begin_frame(struct frames *f, uint64_t there)
+/* Look at the frame that begins at f->at. 1: it may be decoded; 0: more bytes first; else the code
+ * of the CLOSE that refuses it. */
+static unsigned begin_frame(struct frames *f, uint64_t there)
 {
     const uint8_t *p = sluice_inbox_at(f->client, f->at);
     uint64_t payload;
     unsigned header = header_at(p, there, &payload);
     if (header == 0)
         return 0;
-    if (payload > FRAMES_MESSAGE_MAX - f->message_bytes) /* up to 2^64 - 1: no sum before this */
-        return -1;
+    bool control = *p & CONTROL_BIT;
+    if (payload > FRAMES_MESSAGE_MAX - f->message_bytes || /* up to 2^64 - 1: no sum before this */
+        (!control && f->message_frames == FRAMES_FRAGMENTS_MAX))
+        return FRAMES_CLOSE_TOO_BIG;
+    if ((*p & OPCODE_BITS) == WSLAY_CONNECTION_CLOSE && payload == 1) /* RFC 6455, 5.5.1 */
+        return FRAMES_CLOSE_PROTOCOL;
     if (there < header + payload && header + payload <= f->keep_max)
         return 0;
     f->frame_end = f->at + header + payload;
     f->first = *p;
-    if (!(f->first & CONTROL_BIT))
+    if (!control) {
         f->message_bytes += payload;
+        f->message_frames++;
+    }
     return 1;
 }
 
@@ -121,9 +128,9 @@ unsigned frames_decode(struct frames *f, uint64_t end)
             f->at = f->limit = f->boundary = end;
             return 0;
         }
-        int begun = f->in_frame ? 1 : begin_frame(f, end - f->at);
-        if (begun <= 0)
-            return begun < 0 ? FRAMES_CLOSE_TOO_BIG : 0;
+        unsigned begun = f->in_frame ? 1 : begin_frame(f, end - f->at);
+        if (begun != 1)
+            return begun;
         unsigned broken = decode_frame(f, end);
         if (broken)
             return broken;

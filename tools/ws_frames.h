@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <wslay/wslay.h>
 
-#define FRAMES_MESSAGE_MAX (64ull << 20) /* longest message received */
-#define FRAMES_CONTROL_MAX 125u          /* RFC 6455, 5.5 */
+#define FRAMES_MESSAGE_MAX   (64ull << 20) /* longest message received */
+#define FRAMES_FRAGMENTS_MAX (1ull << 20)  /* and in how many: wslay allocates for each */
+#define FRAMES_CONTROL_MAX   125u          /* RFC 6455, 5.5 */
 
 /* Codes of a CLOSE (RFC 6455, 7.4.1) */
 #define FRAMES_CLOSE_NORMAL   1000u
@@ -39,8 +40,9 @@ struct frames {
     bool in_frame;          /* at lies inside a frame that is longer than what can be kept */
     bool in_message;        /* a fragmented message is not over */
     uint64_t message_bytes; /* of it, so far */
-    uint64_t keep_max;      /* surely kept while more is waited for; longer frames go in pieces */
-    uint8_t *room;          /* being filled with an outgoing frame */
+    uint64_t message_frames;
+    uint64_t keep_max; /* surely kept while more is waited for; longer frames go in pieces */
+    uint8_t *room;     /* being filled with an outgoing frame */
     size_t room_used;
 };
 

@@ -3,6 +3,7 @@ came whole before it is printed, nothing of it or behind it; the peer is told; o
 """
 import base64
 import hashlib
+import os
 import random
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 
 from refusal import says
 from tap import check, check_equal, main, sluice, test
-from world import World, in_thread, wait_until
+from world import World, in_thread, is_sanitized, wait_until
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 PROTOCOL_ERROR, TOO_BIG = 1002, 1009
@@ -243,7 +244,8 @@ def text_that_is_not_utf8():
 
 @test
 def closes_that_may_not_be():
-    """A code that nobody may send, a reason that is no text."""
+    """One byte, a code that nobody may send, a reason that is no text."""
+    is_broken(frame(CLOSE, b"\x03"))
     for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535):
         is_broken(close(code))
     is_broken(close(1000, b"\xff"))
@@ -341,6 +343,26 @@ def pings_that_nobody_collects():
     with World() as w:
         answer = w.run("ws", w.serve(serve).replace("tcp:", "ws:"), "--sndbuf", "4K")
         check_equal((answer.code, answer.out), (0, b"behind\n"), answer.err)
+
+
+@test
+def fragments_without_end():
+    """Each costs memory beside its bytes: their number is limited, long before the sum of bytes is."""
+    one = frame(0, b"x", fin=False)
+
+    def serve(peer):
+        peer.sendall(answer_to(request(peer)) + frame(TEXT, b"before") + frame(TEXT, b"", fin=False))
+        for _ in range(4096):
+            peer.sendall(one * 1024)
+
+    with World() as w:
+        process = w.start([sluice(), "ws", w.serve(serve).replace("tcp:", "ws:")],
+                          stdout=subprocess.PIPE)
+        _, status, used = os.wait4(process.pid, 0)
+        process.popen.returncode = os.waitstatus_to_exitcode(status)
+        check_equal((process.popen.returncode, process.stdout.read()), (20, b"before\n"), process.err())
+        check("too long" in process.err(), process.err())
+        check(is_sanitized() or used.ru_maxrss < 150 << 10, f"{used.ru_maxrss} KiB")
 
 
 @test
