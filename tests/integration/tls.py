@@ -63,7 +63,7 @@ def run_says_what_was_agreed():
 
 
 @test
-def nginx_sends_20_mb_through_a_small_inbox():
+def row_49_nginx_sends_20_mb_through_a_small_inbox():
     with World() as w:
         os.makedirs(w.path("www"))
         data = noise(20_000_000)
@@ -120,7 +120,7 @@ def bad_files_are_named():
 # ---- ends ----------------------------------------------------------------------------------------
 
 @test
-def an_end_without_close_notify_is_no_clean_end():
+def row_10_an_end_without_close_notify_is_no_clean_end():
     def cut(peer):
         peer.sendall(b"whole")
         peer.shutdown_socket()
@@ -148,7 +148,7 @@ def a_key_log_is_written_or_refused():
 
 
 @test
-def silence_instead_of_a_handshake():
+def row_37_silence_instead_of_a_handshake():
     with World() as w, w.listen() as listener:
         url = url_of(listener).replace("tcp:", "tls:")
         answer = w.run("cat", url, "--tls-timeout", "0.3")
@@ -164,14 +164,14 @@ def a_server_that_does_not_speak_tls():
 
 
 @test
-def versions_without_a_common_one():
+def row_35_versions_without_a_common_one():
     with World() as w:
         url = serve_tls(w, lambda peer: None, context(version=ssl.TLSVersion.TLSv1_2))
         says(w.run("cat", url, *trusted(), "--tls-min", "1.3"), 41, "tls-handshake")
 
 
 @test
-def openssl_renews_its_keys():
+def rows_40_41_openssl_renews_its_keys():
     """s_server: K asks for our new keys too, k renews only its own; data flows on both ways. The
     kernel's part in it is ktls.py's.
     """

@@ -56,7 +56,7 @@ static void expect_failed(enum sluice_reason reason, int alert)
 
 /* ---- KeyUpdate ---- */
 
-Test(tls_control, key_updates_of_both_kinds_in_both_directions)
+Test(tls_control, rows_40_41_key_updates_of_both_kinds_in_both_directions)
 {
     pair_open_default(&p);
     for (int i = 0; i < 200; i++) {
@@ -102,7 +102,7 @@ static void update_keys(int n)
     raw_move(&raw, &e);
 }
 
-Test(tls_control, a_storm_of_key_updates_ends_the_connection)
+Test(tls_control, row_42_a_storm_of_key_updates_ends_the_connection)
 {
     meet(TLS1_3_VERSION);
     update_keys(SLUICE_TLS_CONTROL_RUN_MAX);
@@ -164,7 +164,7 @@ Test(tls_control, no_room_for_an_answer_is_back_pressure)
 
 /* ---- records by hand ---- */
 
-Test(tls_control, records_without_content_are_skipped_and_bounded)
+Test(tls_control, row_48_records_without_content_are_skipped_and_bounded)
 {
     meet(TLS1_3_VERSION);
     for (int i = 0; i < 20; i++)
@@ -193,7 +193,7 @@ Test(tls_control, padded_records_lose_and_gain_nothing)
     cr_expect_eq(end_read(&e, got, 1), -EAGAIN);
 }
 
-Test(tls_control, largest_records_back_to_back_and_small_ones)
+Test(tls_control, row_49_largest_records_back_to_back_and_small_ones)
 {
     meet(TLS1_3_VERSION);
     for (int i = 0; i < 3; i++)
@@ -207,21 +207,21 @@ Test(tls_control, largest_records_back_to_back_and_small_ones)
     cr_expect_eq(memcmp(got, sent, 5000), 0);
 }
 
-Test(tls_control, a_record_of_too_much_is_refused)
+Test(tls_control, row_48_a_record_of_too_much_is_refused)
 {
     meet(TLS1_3_VERSION);
     raw_seal(&raw, &e, DATA, sent, 16385, 0);
     expect_failed(SLUICE_REASON_TLS_PROTOCOL, 22); /* record_overflow */
 }
 
-Test(tls_control, a_record_of_zeroes_is_refused)
+Test(tls_control, row_48_a_record_of_zeroes_is_refused)
 {
     meet(TLS1_3_VERSION);
     raw_seal(&raw, &e, 0, NULL, 0, 20);
     expect_failed(SLUICE_REASON_TLS_PROTOCOL, traits()->unexpected_alert);
 }
 
-Test(tls_control, alerts_stand_in_the_error_with_number_and_name)
+Test(tls_control, row_45_alerts_stand_in_the_error_with_number_and_name)
 {
     static const struct {
         uint8_t level, alert;
@@ -249,7 +249,7 @@ Test(tls_control, alerts_stand_in_the_error_with_number_and_name)
     }
 }
 
-Test(tls_control, user_canceled_and_then_close_notify_is_clean)
+Test(tls_control, row_11_user_canceled_and_then_close_notify_is_clean)
 {
     meet(TLS1_3_VERSION);
     raw_seal(&raw, &e, ALERT, "\1\132", 2, 0);
@@ -260,7 +260,7 @@ Test(tls_control, user_canceled_and_then_close_notify_is_clean)
     cr_expect_eq(e.s->error.reason, SLUICE_REASON_NONE);
 }
 
-Test(tls_control, malformed_alerts_are_refused)
+Test(tls_control, row_45_malformed_alerts_are_refused)
 {
     meet(TLS1_3_VERSION);
     raw_seal(&raw, &e, ALERT, "\2", 1, 0);
@@ -270,7 +270,7 @@ Test(tls_control, malformed_alerts_are_refused)
     cr_expect_eq(end_read(&e, got, 1), -EPROTO);
 }
 
-Test(tls_control, a_request_for_a_certificate_after_the_handshake_is_refused)
+Test(tls_control, row_44_a_request_for_a_certificate_after_the_handshake_is_refused)
 {
     static const uint8_t request[] = {13, 0, 0, 14, 1, 'x', 0, 10, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4};
     meet(TLS1_3_VERSION);
@@ -281,7 +281,7 @@ Test(tls_control, a_request_for_a_certificate_after_the_handshake_is_refused)
     cr_expect_leq(sluice_tls_output(e.s, &answer), 24u, "no more than an alert");
 }
 
-Test(tls_control, a_request_for_a_certificate_after_our_end_is_refused)
+Test(tls_control, row_44_a_request_for_a_certificate_after_our_end_is_refused)
 {
     static const uint8_t request[] = {13, 0, 0, 14, 1, 'x', 0, 10, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4};
     meet(TLS1_3_VERSION);
@@ -305,7 +305,7 @@ Test(tls_control, a_second_handshake_message_is_refused)
     }
 }
 
-Test(tls_control, tickets_are_ignored_whenever_they_come)
+Test(tls_control, row_39_tickets_are_ignored_whenever_they_come)
 {
     uint8_t ticket[128] = {4, 0, 0, 77, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64};
     meet(TLS1_3_VERSION);
@@ -344,7 +344,7 @@ Test(tls_control, inside_a_control_message_writing_waits)
 
 /* ---- TLS 1.2 ---- */
 
-Test(tls_control, a_server_that_wants_to_renegotiate_is_told_no)
+Test(tls_control, row_43_a_server_that_wants_to_renegotiate_is_told_no)
 {
     meet(TLS1_2_VERSION);
     cr_assert(SSL_renegotiate(raw.ssl));

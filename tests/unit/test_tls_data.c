@@ -154,7 +154,7 @@ Test(tls_data, a_small_buffer_gets_a_record_in_parts)
     cr_expect_eq(memcmp(sent, got, 1000), 0);
 }
 
-Test(tls_data, first_data_right_behind_finished)
+Test(tls_data, row_38_first_data_right_behind_finished)
 {
     for (size_t v = 0; v < COUNT(suites); v += 3) {
         struct sluice_tls_config c = client_config(), s = server_config();
@@ -256,7 +256,7 @@ Test(tls_data, a_ring_taken_byte_by_byte)
 
 /* ---- closing ---- */
 
-Test(tls_data, close_notify_is_the_clean_end)
+Test(tls_data, row_11_close_notify_is_the_clean_end)
 {
     for (size_t v = 0; v < COUNT(suites); v += 3) {
         open_with(suites[v].cipher);
@@ -294,7 +294,7 @@ Test(tls_data, half_close_ends_one_direction_only)
     }
 }
 
-Test(tls_data, eof_without_close_notify_is_truncation)
+Test(tls_data, row_10_eof_without_close_notify_is_truncation)
 {
     pair_open_default(&p);
     end_write(&p.server, &p.client, sent, 300);
@@ -309,7 +309,7 @@ Test(tls_data, eof_without_close_notify_is_truncation)
 
 /* ---- what is agreed ---- */
 
-Test(tls_data, alpn)
+Test(tls_data, row_36_alpn)
 {
     static const struct {
         const char *client, *server, *chosen; /* chosen NULL: refused */
@@ -346,7 +346,7 @@ Test(tls_data, alpn)
     }
 }
 
-Test(tls_data, versions_without_overlap)
+Test(tls_data, row_35_versions_without_overlap)
 {
     struct sluice_tls_config c = client_config(), s = server_config();
     c.min = SLUICE_TLS_MIN_1_3;
@@ -358,7 +358,7 @@ Test(tls_data, versions_without_overlap)
     cr_expect_neq(p.server.s->state, SLUICE_TLS_OPEN);
 }
 
-Test(tls_data, tickets_are_taken_and_not_counted_as_data)
+Test(tls_data, row_39_tickets_are_taken_and_not_counted_as_data)
 {
     for (int tickets = 0; tickets < 2; tickets++) {
         struct sluice_tls_config c = client_config(), s = server_config();

@@ -126,27 +126,27 @@ static void flip_handshake(unsigned suite, bool to_client)
     forget(suite);
 }
 
-Test(tls_faults, handshake_1_3_to_the_client_flipped_at_every_byte)
+Test(tls_faults, row_47_handshake_1_3_to_the_client_flipped_at_every_byte)
 {
     flip_handshake(0, true);
 }
 
-Test(tls_faults, handshake_1_3_to_the_server_flipped_at_every_byte)
+Test(tls_faults, row_47_handshake_1_3_to_the_server_flipped_at_every_byte)
 {
     flip_handshake(0, false);
 }
 
-Test(tls_faults, handshake_1_2_to_the_client_flipped_at_every_byte)
+Test(tls_faults, row_47_handshake_1_2_to_the_client_flipped_at_every_byte)
 {
     flip_handshake(1, true);
 }
 
-Test(tls_faults, handshake_1_2_to_the_server_flipped_at_every_byte)
+Test(tls_faults, row_47_handshake_1_2_to_the_server_flipped_at_every_byte)
 {
     flip_handshake(1, false);
 }
 
-Test(tls_faults, handshake_cut_at_every_byte)
+Test(tls_faults, rows_9_10_handshake_cut_at_every_byte)
 {
     for (unsigned suite = 0; suite < 2; suite++) {
         size_t bytes = flight(suite, true);
@@ -213,22 +213,22 @@ static void flip_record(unsigned suite)
     forget(suite);
 }
 
-Test(tls_faults, record_1_3_flipped_at_every_byte)
+Test(tls_faults, row_47_record_1_3_flipped_at_every_byte)
 {
     flip_record(0);
 }
 
-Test(tls_faults, record_1_2_flipped_at_every_byte)
+Test(tls_faults, row_47_record_1_2_flipped_at_every_byte)
 {
     flip_record(1);
 }
 
-Test(tls_faults, record_1_2_chacha_flipped_at_every_byte)
+Test(tls_faults, row_47_record_1_2_chacha_flipped_at_every_byte)
 {
     flip_record(2);
 }
 
-Test(tls_faults, record_cut_at_every_byte)
+Test(tls_faults, rows_8_9_record_cut_at_every_byte)
 {
     for (unsigned suite = 0; suite < 3; suite++) {
         size_t bytes = 1;
@@ -257,7 +257,7 @@ static void expect_refused(const void *bytes, size_t count, const char *what)
     forget(0);
 }
 
-Test(tls_faults, plaintext_in_the_stream_is_refused)
+Test(tls_faults, row_46_plaintext_in_the_stream_is_refused)
 {
     static const uint8_t close_notify[] = {21, 3, 3, 0, 2, 1, 0}, fatal[] = {21, 3, 3, 0, 2, 2, 80},
                          data[] = {23, 3, 3, 0, 5, 'h', 'e', 'l', 'l', 'o'},
@@ -269,7 +269,7 @@ Test(tls_faults, plaintext_in_the_stream_is_refused)
     expect_refused("HTTP/1.1 400 Bad Request\r\n", 26, "HTTP");
 }
 
-Test(tls_faults, a_record_beyond_the_maximum_is_refused_at_its_header)
+Test(tls_faults, row_48_a_record_beyond_the_maximum_is_refused_at_its_header)
 {
     static const uint8_t header[] = {23, 3, 3, 0x41, 0x01}; /* 16641: RFC 8446 5.2 allows 16640 */
     expect_refused(header, sizeof(header), "long record");

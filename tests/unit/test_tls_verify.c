@@ -125,13 +125,13 @@ static void judge(const struct row *row, enum sluice_tls_min min)
     cr_expect(strstr(err->text, "certificate \"CN="), "%s", err->text);
 }
 
-Test(tls_verify, every_certificate_with_1_3)
+Test(tls_verify, rows_30_to_34_every_certificate_with_1_3)
 {
     for (size_t i = 0; i < COUNT(rows); i++)
         judge(&rows[i], SLUICE_TLS_MIN_1_3);
 }
 
-Test(tls_verify, every_certificate_with_1_2)
+Test(tls_verify, rows_30_to_34_every_certificate_with_1_2)
 {
     for (size_t i = 0; i < COUNT(rows); i++)
         judge(&rows[i], SLUICE_TLS_MIN_1_2);
