@@ -2,12 +2,13 @@
 library's good manners stand between. The same inside the provider: unit/test_tls_control.c.
 """
 import os
+import time
 
 from refusal import says
 from tap import check, check_equal, main, test
 from tls_peer import tls_url, trusted
 from tls_seal import ALERT, DATA, HANDSHAKE, PLAIN_MAX, serve_sealed
-from world import Result, World, wait_until
+from world import Result, World, in_thread, wait_until
 
 STRICT = os.environ.get("TLS_PROVIDER") != "wolfssl"  # Debian's closes without an alert here and there
 
@@ -213,6 +214,31 @@ def row_49_largest_and_smallest_records():
         check_equal(answer.code, 0, answer.err)
         check(answer.out == expected, f"{len(answer.out)} bytes of {len(expected)}")
         check_equal(said, "close_notify", "our own end")
+
+
+@test
+def row_49_nothing_waits_for_what_comes_next():
+    """Pipe and inbox fill up inside the last record, for one of these numbers: a reader that was slow
+    gets all of it, though the server sends nothing any more.
+    """
+    def slow(w, count):
+        def script(sealer):
+            sealer.send(sealer.record(DATA, bytes(5000)),
+                        *(sealer.record(DATA, bytes(PLAIN_MAX)) for _ in range(count)))
+            return sealer.recv(1)
+
+        url, said = serve_sealed(w, script)
+        return w.cat(url, *trusted(), "--inbox", "64K"), 5000 + count * PLAIN_MAX, said
+
+    with World() as w:
+        cats = [slow(w, count) for count in range(4, 10)]
+        time.sleep(0.5)  # or each would read as it comes
+        for cat, size, said in cats:
+            got = in_thread(cat.stdout.read, size)()
+            check(got == bytes(size), f"{len(got)} bytes of {size}")
+            cat.stdin.write(b"k")
+            cat.stdin.flush()
+            check_equal(wait_until(lambda s=said: s, "the server"), [b"k"], "what it waits for")
 
 
 main()

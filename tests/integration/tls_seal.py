@@ -6,6 +6,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import hmac
+import itertools
 import socket
 import ssl
 
@@ -101,14 +102,16 @@ def serve_sealed(w, script):
     returned.
     """
     said = []
+    numbers = itertools.count()
 
     def serve(connection):
+        keys = w.path(f"keys.{id(said)}.{next(numbers)}")
         ctx = context(version=ssl.TLSVersion.TLSv1_3)
         ctx.num_tickets = 0  # they would count among the server's records
-        ctx.keylog_filename = w.path("sealer.keys")
+        ctx.keylog_filename = keys
         with contextlib.suppress(OSError, ssl.SSLError):
             with ctx.wrap_socket(connection, server_side=True) as tls:
-                said.append(script(Sealer(tls, server_secret(w.path("sealer.keys")))))
+                said.append(script(Sealer(tls, server_secret(keys))))
                 while tls.recv(65536):
                     pass
 
@@ -116,7 +119,7 @@ def serve_sealed(w, script):
 
 
 def server_secret(path):
-    """Of the newest connection."""
+    """The one that this file has."""
     with open(path, encoding="ascii") as file:
-        lines = [line.split() for line in file if line.startswith("SERVER_TRAFFIC_SECRET_0")]
-    return bytes.fromhex(lines[-1][2])
+        return next(bytes.fromhex(line.split()[2]) for line in file
+                    if line.startswith("SERVER_TRAFFIC_SECRET_0"))
