@@ -8,11 +8,12 @@ from tap import check, check_equal, is_long, main, test
 from tls_peer import context, in_kernel, serve_tls, trusted
 from tls_proxy import (Proxy, byte_by_byte, cut_at, dripping, flipped_at, held_at, in_record_of,
                         untouched)
-from world import World
+from world import LIMIT_S, World
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 FIRST, SECOND, THIRD = b"a" * 100, b"b" * 999, b"c" * 100
 RECORD_BYTES = dict(zip(VERSIONS, (5 + 8 + len(SECOND) + 16, 5 + len(SECOND) + 1 + 16)))  # AES-GCM
+CLOSE_NOTIFY_BYTES = dict(zip(VERSIONS, (5 + 8 + 2 + 16, 5 + 2 + 1 + 16)))
 ALL = FIRST + SECOND + THIRD
 FIN_CODE, RESET_CODE = 44, 14
 HANDSHAKE_CODES = {41, 42, 44, 45, 46}  # what a flipped bit means is decided by where it stands
@@ -33,11 +34,11 @@ def offsets(size):
     return sorted({i * (size - 1) // (count - 1) for i in range(count)})
 
 
-def through(w, edit, version, script=three_records, hold_s=0.0, flags=()):
+def through(w, edit, version, script=three_records, hold_s=0.0, flags=(), up=None):
     """What `sluice cat` makes of it."""
     ctx = context(version=version)
     ctx.num_tickets = 0  # they would be neither handshake nor data
-    proxy = Proxy(w, serve_tls(w, script, ctx), edit, hold_s)
+    proxy = Proxy(w, serve_tls(w, script, ctx), edit, hold_s, up)
     return proxy, w.run("cat", proxy.url, *trusted(), *flags)
 
 
@@ -82,6 +83,26 @@ def row_47_handshake_flipped_anywhere():
                     continue
                 # a length that grew makes both wait for what never comes
                 check(answer.code in HANDSHAKE_CODES | {43}, f"bit at {at}: {answer.err}")
+                check_equal(answer.out, b"", f"bit at {at}")
+                one_line(answer)
+
+
+@test
+def row_47_our_own_handshake_flipped_anywhere():
+    """The server gives up: its alert or its end is said, and nothing was delivered."""
+    for version in VERSIONS:
+        with World() as w:
+            proxy, _ = through(w, untouched, version)
+            check(proxy.up_ended.wait(LIMIT_S), "the end of what the engine sends")
+            size = proxy.bytes_up - CLOSE_NOTIFY_BYTES[version]
+        for at in offsets(size):
+            with World() as w:
+                proxy, answer = through(w, untouched, version, flags=("--tls-timeout", "1"),
+                                        up=flipped_at(at))
+                if at in proxy.unguarded_up and answer.code == 0:
+                    check_equal(answer.out, ALL, "nobody noticed, nothing changed")
+                    continue
+                check(answer.code in HANDSHAKE_CODES | {43, RESET_CODE}, f"bit at {at}: {answer.err}")
                 check_equal(answer.out, b"", f"bit at {at}")
                 one_line(answer)
 

@@ -1,5 +1,5 @@
 """Stands between an engine and its TLS server: cuts, flips, delays and joins what the server sends, at any
-byte of the stream or inside a record that its length tells.
+byte of the stream or inside a record that its length tells; and flips or stops what the engine sends.
 """
 import contextlib
 import select
@@ -33,23 +33,25 @@ def reset(connection):
 class Proxy:
     """edit(record, offset) -> pieces to pass on, for each record of the server's; may raise Cut or
     Hold with the pieces before it already yielded. What comes with less than hold_s between leaves as one piece.
-    `url` is where to connect; `unguarded` are the positions of what TLS neither reads nor authenticates:
-    a header's version (RFC 8446 5.1) and, there for middle boxes, ChangeCipherSpec.
+    `up` does the same to the engine's records, but for ends. `url` is where to connect; `unguarded` are the
+    positions that TLS neither reads nor authenticates, `unguarded_up` those of the engine's bytes.
     """
 
-    def __init__(self, w, server_url, edit, hold_s=0.0):
+    def __init__(self, w, server_url, edit, hold_s=0.0, up=None):
         self.edit = edit
+        self.up = up or untouched
         self.hold_s = hold_s
         self.target = ("127.0.0.1", int(server_url.rsplit(":", 1)[1]))
         self.url = tls_url(w.serve(self.relay))
-        self.bytes_seen = 0
-        self.unguarded = set()
+        self.bytes_seen = self.bytes_up = 0
+        self.up_ended = threading.Event()
+        self.unguarded, self.unguarded_up = set(), set()
 
     def relay(self, near):
         """One connection, both ways."""
         near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError), socket.create_connection(self.target) as far:
-            up = threading.Thread(target=copy, args=(near, far), daemon=True)
+            up = threading.Thread(target=self.pass_up, args=(near, far), daemon=True)
             up.start()
             try:
                 self.pass_on(far, near)
@@ -65,14 +67,22 @@ class Proxy:
                     near.shutdown(socket.SHUT_WR)
                 up.join(10)
 
+    def pass_up(self, near, far):
+        """The engine's records, as up() wants them, and its end."""
+        with contextlib.suppress(OSError, Hold):
+            while record := next_record(near):
+                self.unguarded_up.update(unguarded(record, self.bytes_up))
+                for piece in self.up(record, self.bytes_up):
+                    far.sendall(piece)
+                self.bytes_up += len(record)
+            far.shutdown(socket.SHUT_WR)
+        self.up_ended.set()
+
     def pass_on(self, far, near):
         """The server's records, as edit() wants them."""
-        self.bytes_seen = 0
-        self.unguarded = set()
         held = b""
         while record := next_record(far):
-            here = range(self.bytes_seen, self.bytes_seen + len(record))
-            self.unguarded.update(here if record[0] == CHANGE_CIPHER_SPEC else here[1:3])
+            self.unguarded.update(unguarded(record, self.bytes_seen))
             for piece in self.edit(record, self.bytes_seen):
                 if self.hold_s:
                     held += piece
@@ -83,6 +93,12 @@ class Proxy:
                 near.sendall(held)
                 held = b""
         near.sendall(held)
+
+
+def unguarded(record, offset):
+    """A header's version (RFC 8446 5.1) and, there for middle boxes, ChangeCipherSpec."""
+    here = range(offset, offset + len(record))
+    return here if record[0] == CHANGE_CIPHER_SPEC else here[1:3]
 
 
 def next_record(stream):
@@ -96,14 +112,6 @@ def next_record(stream):
                 return b""
             record += part
     return record
-
-
-def copy(source, to):
-    """Until the end, which is passed on."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            to.sendall(data)
-        to.shutdown(socket.SHUT_WR)
 
 
 # ---- what can be done to a record ----------------------------------------------------------------
