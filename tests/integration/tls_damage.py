@@ -29,8 +29,8 @@ def three_records(peer):
 
 
 def offsets(size):
-    """Spread over it, the first and the last among them; ten times as many with --long."""
-    count = min(size, SAMPLE * 10 if is_long() else SAMPLE)
+    """Spread over it, the first and the last among them; four times as many with --long."""
+    count = min(size, SAMPLE * 4 if is_long() else SAMPLE)
     return sorted({i * (size - 1) // (count - 1) for i in range(count)})
 
 

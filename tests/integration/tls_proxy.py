@@ -68,13 +68,14 @@ class Proxy:
                 up.join(10)
 
     def pass_up(self, near, far):
-        """The engine's records, as up() wants them, and its end."""
-        with contextlib.suppress(OSError, Hold):
+        """The engine's records, as up() wants them, and its end, were it a reset."""
+        with contextlib.suppress(OSError):
             while record := next_record(near):
                 self.unguarded_up.update(unguarded(record, self.bytes_up))
                 for piece in self.up(record, self.bytes_up):
                     far.sendall(piece)
                 self.bytes_up += len(record)
+        with contextlib.suppress(OSError):
             far.shutdown(socket.SHUT_WR)
         self.up_ended.set()
 
