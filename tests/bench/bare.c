@@ -24,16 +24,17 @@ struct bare {
     struct io_uring_buf_ring *buffers; /* multishot only */
     char memory[BUFFERS][BUFFER_BYTES];
     char out[BARE_BYTES];
-    bool armed;
+    bool armed, sleeps;
 };
 
 static struct bare bare;
 
-static void open_ring(int fd, bool multishot)
+static void open_ring(int fd, bool multishot, bool sleeps)
 {
     struct io_uring_params p = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                                          IORING_SETUP_TASKRUN_FLAG};
     memset(&bare, 0, sizeof(bare));
+    bare.sleeps = sleeps;
     BENCH_CHECK(io_uring_queue_init_params(8, &bare.ring, &p) == 0);
     BENCH_CHECK(io_uring_register_files(&bare.ring, &fd, 1) == 0);
     io_uring_register_ring_fd(&bare.ring);
@@ -91,11 +92,17 @@ static void uring_trip(void)
     io_uring_prep_send(sqe, 0, bare.out, BARE_BYTES, MSG_NOSIGNAL);
     sqe->flags = IOSQE_FIXED_FILE;
     sqe->user_data = SENT;
-    BENCH_CHECK(io_uring_submit_and_get_events(&bare.ring) >= 0);
+    if (!bare.sleeps)
+        BENCH_CHECK(io_uring_submit_and_get_events(&bare.ring) >= 0);
+    bool sent = false;
     for (unsigned got = 0; got < BARE_BYTES;) {
         struct io_uring_cqe *cqe;
-        if (io_uring_peek_cqe(&bare.ring, &cqe)) /* enters when IORING_SQ_TASKRUN says so */
+        if (io_uring_peek_cqe(&bare.ring, &cqe)) { /* enters when IORING_SQ_TASKRUN says so */
+            if (bare.sleeps) /* until it is sent and something came back: one enter */
+                BENCH_CHECK(io_uring_submit_and_wait(&bare.ring, got || sent ? 1 : 2) >= 0);
             continue;
+        }
+        sent |= cqe->user_data == SENT;
         got += take(cqe);
         io_uring_cqe_seen(&bare.ring, cqe);
         if (!bare.armed && got < BARE_BYTES) {
@@ -105,9 +112,9 @@ static void uring_trip(void)
     }
 }
 
-static void uring_trips(int fd, bool multishot, int trips, double *ns)
+static void uring_trips(int fd, bool multishot, bool sleeps, int trips, double *ns)
 {
-    open_ring(fd, multishot);
+    open_ring(fd, multishot, sleeps);
     for (int i = 0; i < trips; i++) {
         uint64_t start = sluice_cycles();
         memset(bare.out, i, sizeof(bare.out));
@@ -119,17 +126,22 @@ static void uring_trips(int fd, bool multishot, int trips, double *ns)
 
 void bare_uring_one_shot(int fd, int trips, double *ns)
 {
-    uring_trips(fd, false, trips, ns);
+    uring_trips(fd, false, false, trips, ns);
 }
 
 void bare_uring_multishot(int fd, int trips, double *ns)
 {
-    uring_trips(fd, true, trips, ns);
+    uring_trips(fd, true, false, trips, ns);
+}
+
+void bare_uring_sleeping(int fd, int trips, double *ns)
+{
+    uring_trips(fd, true, true, trips, ns);
 }
 
 /* ---- plain system calls ---- */
 
-static void trips_by(int fd, int trips, double *ns, int flags, int epoll)
+static void trips_by(int fd, int trips, double *ns, int flags, int epoll, int timeout_ms)
 {
     char out[BARE_BYTES], in[BARE_BYTES];
     for (int i = 0; i < trips; i++) {
@@ -138,7 +150,7 @@ static void trips_by(int fd, int trips, double *ns, int flags, int epoll)
         tcp_send_all(fd, out, sizeof(out));
         for (size_t got = 0; got < sizeof(in);) {
             struct epoll_event event;
-            if (epoll >= 0 && epoll_wait(epoll, &event, 1, 0) != 1)
+            if (epoll >= 0 && epoll_wait(epoll, &event, 1, timeout_ms) != 1)
                 continue;
             ssize_t n = recv(fd, in + got, sizeof(in) - got, flags);
             got += n > 0 ? (size_t)n : 0;
@@ -150,19 +162,29 @@ static void trips_by(int fd, int trips, double *ns, int flags, int epoll)
 
 void bare_recv_spin(int fd, int trips, double *ns)
 {
-    trips_by(fd, trips, ns, MSG_DONTWAIT, -1);
+    trips_by(fd, trips, ns, MSG_DONTWAIT, -1, 0);
 }
 
 void bare_recv_blocking(int fd, int trips, double *ns)
 {
-    trips_by(fd, trips, ns, 0, -1);
+    trips_by(fd, trips, ns, 0, -1, 0);
 }
 
-void bare_epoll_spin(int fd, int trips, double *ns)
+static void trips_by_epoll(int fd, int trips, double *ns, int timeout_ms)
 {
     struct epoll_event event = {.events = EPOLLIN};
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     BENCH_CHECK(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0);
-    trips_by(fd, trips, ns, MSG_DONTWAIT, epoll);
+    trips_by(fd, trips, ns, MSG_DONTWAIT, epoll, timeout_ms);
     close(epoll);
+}
+
+void bare_epoll_spin(int fd, int trips, double *ns)
+{
+    trips_by_epoll(fd, trips, ns, 0);
+}
+
+void bare_epoll_sleeping(int fd, int trips, double *ns)
+{
+    trips_by_epoll(fd, trips, ns, -1);
 }

@@ -11,8 +11,10 @@
 
 void bare_uring_one_shot(int fd, int trips, double *ns);
 void bare_uring_multishot(int fd, int trips, double *ns);
+void bare_uring_sleeping(int fd, int trips, double *ns); /* multishot */
 void bare_recv_spin(int fd, int trips, double *ns);
 void bare_epoll_spin(int fd, int trips, double *ns);
+void bare_epoll_sleeping(int fd, int trips, double *ns);
 void bare_recv_blocking(int fd, int trips, double *ns);
 
 #endif

@@ -178,8 +178,7 @@ void bare_tls_close(SSL *ssl)
 
 /* ---- peers ---- */
 
-/* One connection, open; NULL: no more will come. */
-static SSL *accept_one(int listener)
+SSL *bare_tls_accept(int listener)
 {
     int fd = accept(listener, NULL, NULL);
     if (fd < 0)
@@ -191,7 +190,7 @@ static SSL *accept_one(int listener)
     return ssl;
 }
 
-static void end_one(SSL *ssl)
+void bare_tls_end(SSL *ssl)
 {
     int fd = SSL_get_rfd(ssl);
     SSL_shutdown(ssl);
@@ -202,7 +201,7 @@ static void end_one(SSL *ssl)
 void *bare_tls_greet(void *arg)
 {
     char byte;
-    for (SSL *ssl; (ssl = accept_one(*(int *)arg)) != NULL; end_one(ssl))
+    for (SSL *ssl; (ssl = bare_tls_accept(*(int *)arg)) != NULL; bare_tls_end(ssl))
         while (SSL_read(ssl, &byte, 1) > 0) {
         }
     return NULL;
@@ -225,7 +224,7 @@ static void echo(SSL *ssl)
 
 void *bare_tls_echo(void *arg)
 {
-    for (SSL *ssl; (ssl = accept_one(*(int *)arg)) != NULL; end_one(ssl))
+    for (SSL *ssl; (ssl = bare_tls_accept(*(int *)arg)) != NULL; bare_tls_end(ssl))
         echo(ssl);
     return NULL;
 }
@@ -248,7 +247,7 @@ void *bare_tls_blast(void *arg)
 {
     const struct bare_tls_blast *b = arg;
     static char plain[BARE_TLS_RECORD_BYTES];
-    for (SSL *ssl; (ssl = accept_one(b->listener)) != NULL; end_one(ssl)) {
+    for (SSL *ssl; (ssl = bare_tls_accept(b->listener)) != NULL; bare_tls_end(ssl)) {
         BUF_MEM *kept = keep_output(ssl, b->bytes);
         for (uint64_t done = 0; done < b->bytes; done += sizeof(plain))
             BENCH_CHECK(SSL_write(ssl, plain, sizeof(plain)) == sizeof(plain));

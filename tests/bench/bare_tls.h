@@ -29,6 +29,10 @@ SSL *bare_tls_connect(uint16_t port);
 /** close_notify both ways, then the socket. */
 void bare_tls_close(SSL *ssl);
 
+/** A server's side: accept and shake hands, a blocking socket (NULL: no more will come); end. */
+SSL *bare_tls_accept(int listener);
+void bare_tls_end(SSL *ssl);
+
 /** Threads' functions; arg: int *, the listening socket; they end when accept fails on it. One
  *  connection after the other: */
 void *bare_tls_echo(void *arg);  /* echoes, spinning */

@@ -54,8 +54,10 @@ static double run(enum variant v, uint16_t port)
         bare[v](fd, trips, ns);
         close(fd);
     } else {
-        const struct engine_config cfg = {
-            .port = port, .receive = v == OURS ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT};
+        const struct engine_config cfg = {.port = port,
+                                          .idle = SLUICE_IDLE_BUSY,
+                                          .receive = v == OURS ? SLUICE_RECEIVE_AUTO
+                                                               : SLUICE_RECEIVE_ONE_SHOT};
         trips_in_line(&cfg, BARE_BYTES, trips, ns);
     }
     return bench_quantile(ns + WARM, (size_t)(trips - WARM), 0.5);

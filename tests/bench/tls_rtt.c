@@ -43,7 +43,8 @@ static void bare(uint16_t port, bool spinning)
 
 static double run(enum variant v, uint16_t port)
 {
-    const struct engine_config cfg = {.port = port, .tls = &bare_tls_config};
+    const struct engine_config cfg = {
+        .port = port, .idle = SLUICE_IDLE_BUSY, .tls = &bare_tls_config};
     if (v == OURS)
         trips_in_line(&cfg, BYTES, trips, ns);
     else

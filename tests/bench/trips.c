@@ -51,12 +51,9 @@ static void on_inbox(struct sluice_transport *t, void *user)
 void trips_in_line(const struct engine_config *cfg, uint32_t bytes, int trips, double *ns)
 {
     struct engine_end end;
-    struct engine_config own = {.port = cfg->port,
-                                .receive = cfg->receive,
-                                .tls = cfg->tls,
-                                .idle = SLUICE_IDLE_BUSY,
-                                .attach = true,
-                                .events = {.on_open = on_open, .on_inbox = on_inbox}};
+    struct engine_config own = *cfg;
+    own.attach = true;
+    own.events = (struct sluice_transport_events){.on_open = on_open, .on_inbox = on_inbox};
     memset(&run, 0, sizeof(run));
     run.bytes = bytes;
     run.wanted = trips;

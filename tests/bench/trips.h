@@ -6,8 +6,8 @@
 
 #include "whole.h"
 
-/** Send `bytes`, wait until they are back, `trips` times; ns receives the duration of each. Of the
- *  configuration port, receive and tls are heeded. */
+/** Send `bytes`, wait until they are back, `trips` times; ns receives the duration of each. The
+ *  configuration's attach and events are set here. */
 void trips_in_line(const struct engine_config *cfg, uint32_t bytes, int trips, double *ns);
 
 #endif

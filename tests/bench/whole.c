@@ -18,7 +18,8 @@ void engine_run(const struct engine_config *cfg, struct engine_end *end)
     const struct sluice_channel_config channel_cfg = {.name = cfg->name,
                                                       .inbox_bytes = cfg->inbox_bytes,
                                                       .metadata_entries = cfg->metadata_entries};
-    const struct sluice_transport_config transport_cfg = {.receive = cfg->receive, .tls = cfg->tls};
+    const struct sluice_transport_config transport_cfg = {
+        .receive = cfg->receive, .tls = cfg->tls, .ktls = cfg->ktls};
 
     if (sluice_loop_create(&engine_loop, &loop_cfg, why, sizeof(why)))
         bench_fail("%s", why);

@@ -17,7 +17,8 @@ struct engine_config {
     uint64_t inbox_bytes;
     uint32_t metadata_entries;
     const struct sluice_tls_config *tls; /* NULL: plain */
-    bool attach;                         /* an upstream in line */
+    enum sluice_ktls ktls;
+    bool attach; /* an upstream in line */
     struct sluice_transport_events events;
     void *user;
 };

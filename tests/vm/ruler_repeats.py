@@ -7,14 +7,15 @@ import sys
 from tap import build_dir, check, fail, main, test
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-OF_BUILD = os.path.join(build_dir(), "tests", "vm")
+COUNT = os.path.join(build_dir(), "tests", "count")
+SAMPLE = os.path.join(build_dir(), "tests", "vm", "sample")
 
 
 def ruler(*words, iterations):
     """Its figure."""
     answer = subprocess.run([sys.executable, os.path.join(HERE, "ruler"), "--count",
-                             os.path.join(OF_BUILD, "count"), "--iterations", str(iterations),
-                             os.path.join(OF_BUILD, "sample"), *words],
+                             COUNT, "--iterations", str(iterations),
+                             SAMPLE, *words],
                             capture_output=True, text=True, check=False)
     found = re.match(r"([\d.]+) instructions per iteration", answer.stdout)
     return float(found.group(1)) if found else fail(answer.stdout + answer.stderr)
@@ -39,7 +40,7 @@ def round_trips_take_the_same_each_time():
 def a_program_that_fails_has_no_figure():
     """It says so."""
     answer = subprocess.run([sys.executable, os.path.join(HERE, "ruler"), "--count",
-                             os.path.join(OF_BUILD, "count"), os.path.join(OF_BUILD, "sample")],
+                             COUNT, SAMPLE],
                             capture_output=True, text=True, check=False)
     check(answer.returncode == 1 and answer.stderr.startswith("ruler: "), answer.stderr)
 
