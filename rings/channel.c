@@ -4,6 +4,7 @@
  */
 #include "rings/engine.h"
 #include "rings/memory.h"
+#include "base/check.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -160,7 +161,7 @@ void sluice_channel_destroy(struct sluice_channel *ch)
     free(ch);
 }
 
-static void publish_cursors(struct sluice_channel *ch)
+void sluice_channel_publish_inbox(struct sluice_channel *ch)
 {
     struct engine_shared *s = ch->shared;
     const struct sluice_inbox *in = &ch->inbox;
@@ -172,40 +173,54 @@ static void publish_cursors(struct sluice_channel *ch)
     atomic_store_explicit(&s->meta_tail, in->meta_tail, memory_order_release);
 }
 
-void sluice_channel_show(struct sluice_channel *ch)
-{
-    sluice_inbox_limit(ch); /* looks at the upstream's heads, and how full it is */
-    publish_cursors(ch);
-}
-
-static void ring_bell(struct sluice_channel *ch, struct sluice_writer *w)
+/* Once for each sleep, whoever comes first: the holder of the inbox rings as well. */
+void sluice_writer_ring(struct sluice_channel *ch, struct sluice_writer *w, unsigned news)
 {
     uint32_t waiting = atomic_load_explicit(&w->shared->waiting, memory_order_relaxed);
-    if (!(waiting & ch->news & WAKE_BITS) || waiting == w->rung)
+    if (!(waiting & news & WAKE_BITS) ||
+        atomic_load_explicit(&w->rung, memory_order_relaxed) == waiting ||
+        atomic_exchange_explicit(&w->rung, waiting, memory_order_relaxed) == waiting)
         return;
-    w->rung = waiting;
     if (sluice_link_ring(ch, w->bell_fd))
-        sluice_count(ch, SLUICE_COUNTER_doorbells, 1);
+        atomic_fetch_add_explicit(&ch->shared->counters[SLUICE_COUNTER_doorbells], 1,
+                                  memory_order_relaxed);
 }
 
 void sluice_channel_flush(struct sluice_channel *ch)
 {
+    if (!ch->inbox.away && ch->inbox.news) {
+        ch->inbox.news = false;
+        ch->news |= SLUICE_WAIT_INBOX;
+    }
     if (!ch->news)
         return;
-    publish_cursors(ch);
+    if (!ch->inbox.away)
+        sluice_channel_publish_inbox(ch);
     /* Going to sleep, the client's half is in wait.c: it stores waiting, fence, looks at the rings;
      * we published, fence, look at waiting. */
     atomic_thread_fence(memory_order_seq_cst);
     for (int i = 0; i < (int)SLUICE_WRITERS_MAX; i++)
         if (ch->writers[i].state == WRITER_ATTACHED)
-            ring_bell(ch, &ch->writers[i]);
+            sluice_writer_ring(ch, &ch->writers[i], ch->news);
     ch->news = 0;
+}
+
+/* The holder of the inbox may sleep too: each sets and clears what is its own. */
+void sluice_channel_change_asleep(struct sluice_channel *ch, unsigned mine, unsigned wake_on)
+{
+    shared_u32 *asleep = &ch->shared->asleep;
+    uint32_t word, old = atomic_load_explicit(asleep, memory_order_relaxed);
+    do {
+        uint32_t armed = (old & ~WAKE_BITS) + (wake_on ? WAKE_BITS + 1 : 0);
+        word = armed | (old & WAKE_BITS & ~mine) | wake_on;
+    } while (!atomic_compare_exchange_weak_explicit(asleep, &old, word, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    if (wake_on) /* the client's half is sluice_client_ring() in client.c */
+        atomic_thread_fence(memory_order_seq_cst);
 }
 
 void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on)
 {
-    uint32_t word = wake_on ? (++ch->asleep_count << 8) | wake_on : 0;
-    atomic_store_explicit(&ch->shared->asleep, word, memory_order_relaxed);
-    if (wake_on) /* the client's half is sluice_client_ring() in client.c */
-        atomic_thread_fence(memory_order_seq_cst);
+    SLUICE_CHECK(!(ch->inbox.away && (wake_on & WAKE_ON_INBOX)));
+    sluice_channel_change_asleep(ch, ch->inbox.away ? WAKE_ON_OUTBOX : WAKE_BITS, wake_on);
 }

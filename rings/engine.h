@@ -1,6 +1,7 @@
 /*
  * The engine's side of a channel, as the runtime uses it. Clients' side: client.c. What both see in
- * memory: layout.h. All of it belongs to the one thread that owns the channel.
+ * memory: layout.h. All of it belongs to the one thread that owns the channel; it may let another
+ * one hold the inbox for a while.
  */
 #ifndef SLUICE_RINGS_ENGINE_H
 #define SLUICE_RINGS_ENGINE_H
@@ -8,6 +9,7 @@
 #include "rings/layout.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #define SLUICE_LINKS_MAX 32u
 
@@ -47,7 +49,7 @@ struct sluice_writer {
     uint64_t fixed_bytes;
     const struct writer_shared *shared;
     struct sluice_outbox outbox, pongs;
-    uint32_t rung;         /* the waiting word last rung for */
+    shared_u32 rung;       /* the waiting word last rung for */
     uint64_t request_seen; /* the request word last acted on */
     bool left_before;      /* LEAVING since before this connection: its lies do not end this one */
 };
@@ -63,6 +65,10 @@ struct sluice_inbox {
     uint64_t lent, meta_lent;      /* what observers were told */
     struct sluice_meta pending;    /* arrivals not published yet: no slot was free */
     bool has_pending;
+    bool news;   /* published since the last flush */
+    bool lied;   /* the upstream's heads are nonsense, and the owner has yet to hear of it */
+    bool away;   /* the owner's: another thread holds all this */
+    bool wanted; /* the owner's: something waits for it to come back */
 };
 
 enum link_state {
@@ -81,6 +87,9 @@ struct sluice_link {
     int writer; /* index, -1: none */
     int pid;
     uint64_t since_ns; /* CLOCK_MONOTONIC: accepted */
+    bool held;         /* what was read last waits for the inbox to come back: */
+    ssize_t held_bytes;
+    struct link_message held_message;
 };
 
 struct sluice_channel {
@@ -96,8 +105,7 @@ struct sluice_channel {
     bool links_changed; /* the runtime should look at them again */
     int listen_fd, directory_fd;
     char socket_name[SLUICE_NAME_MAX + 8];
-    int spare_fd; /* given up for a moment to refuse a client when there is no other left */
-    uint32_t asleep_count;
+    int spare_fd;         /* given up for a moment to refuse a client when there is no other left */
     unsigned news;        /* SLUICE_WAIT_* that happened since the last flush */
     bool close_requested; /* by the upstream; the runtime acts and clears it */
     bool corrupt;         /* a writer lied; the runtime closes the connection and clears it */
@@ -128,7 +136,8 @@ void sluice_channel_add_close(struct sluice_channel *ch, const struct sluice_clo
 void sluice_state_read(const struct engine_header *h, const struct engine_shared *s,
                        struct sluice_state *out);
 
-/* ---- inbox ---- */
+/* ---- inbox ----
+ * Of this section, up to sluice_inbox_leave(), the thread calls that holds the inbox. */
 
 /* Look at the upstream's heads again; one that lies is thrown out. */
 bool sluice_inbox_refresh(struct sluice_channel *ch);
@@ -160,6 +169,26 @@ void sluice_inbox_control(struct sluice_channel *ch, const struct sluice_meta *e
 /* Another connection may open: its events and the next end will fit. */
 bool sluice_inbox_has_room_to_open(struct sluice_channel *ch);
 
+/* End of a turn: publish its cursors, wake the upstream. The owner's sluice_channel_flush() does it
+ * when the inbox is here. */
+void sluice_inbox_flush(struct sluice_channel *ch);
+
+/* Its cursors and high water as they are now. */
+void sluice_inbox_show(struct sluice_channel *ch);
+
+/* About to sleep (or awake again): as sluice_channel_sleep(), for a thread that holds the inbox. */
+void sluice_inbox_sleep(struct sluice_channel *ch, bool wake_on_release);
+
+/* The owner lets another thread hold it. What would need it here waits meanwhile (clients that come
+ * and go, an upstream that lied) and sets inbox.wanted. */
+void sluice_inbox_leave(struct sluice_channel *ch);
+
+/* The other thread has let go of it, and what it did is visible here. */
+void sluice_inbox_came_back(struct sluice_channel *ch);
+
+/* The holder sleeps until something is released. Any thread. */
+bool sluice_inbox_sleeps(const struct sluice_channel *ch);
+
 /* ---- outboxes ---- */
 
 /* Look at the tails again: unread slots, or -EBADMSG when they are nonsense. */
@@ -186,7 +215,8 @@ void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w
 /* Forget a leaving or corrupt writer; nothing may be in flight from its memory. */
 void sluice_writer_free(struct sluice_channel *ch, struct sluice_writer *w);
 
-/* Take the next client from the listening socket: 0, -EAGAIN, or negative errno. */
+/* Take the next client from the listening socket: 0, -EAGAIN, or negative errno. With the inbox
+ * here. */
 int sluice_channel_accept(struct sluice_channel *ch);
 
 /* The link's socket is readable: handshake, or its client is gone (the link is then free). */
@@ -200,11 +230,8 @@ bool sluice_channel_has_request(const struct sluice_channel *ch); /* one not tak
 /* End of a turn: publish cursors, wake the clients that sleep for what happened. */
 void sluice_channel_flush(struct sluice_channel *ch);
 
-/* Publish cursors and the inbox's high water as they are now, though nothing happened. */
-void sluice_channel_show(struct sluice_channel *ch);
-
-/* About to sleep: clients ring on their sockets for these WAKE_ON_*. Look at the rings once more
- * after it. 0 wakes up. */
+/* About to sleep: clients ring on their sockets for these WAKE_ON_* (ON_INBOX: with the inbox here
+ * only). Look at the rings once more after it. 0 wakes up. */
 void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on);
 
 /* ---- used between the files of this folder ---- */
@@ -216,6 +243,10 @@ bool sluice_link_ring(const struct sluice_channel *ch, int bell_fd);       /* it
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);
+void sluice_link_take_held(struct sluice_channel *ch); /* the inbox came back */
+void sluice_writer_ring(struct sluice_channel *ch, struct sluice_writer *w, unsigned news);
+void sluice_channel_publish_inbox(struct sluice_channel *ch); /* its cursors */
+void sluice_channel_change_asleep(struct sluice_channel *ch, unsigned mine, unsigned wake_on);
 
 /* It runs on the engine's own thread: never to be woken, nor the engine by it. */
 void sluice_client_is_inline(struct sluice_client *c);

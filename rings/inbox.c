@@ -12,8 +12,8 @@
 bool sluice_inbox_refresh(struct sluice_channel *ch)
 {
     struct sluice_inbox *in = &ch->inbox;
-    if (ch->upstream < 0)
-        return true;
+    if (ch->upstream < 0 || in->lied)
+        return !in->lied;
     struct sluice_writer *w = &ch->writers[ch->upstream];
     /* acquire: pairs with the release in client.c; the upstream has finished reading below them */
     uint64_t meta_head = atomic_load_explicit(&w->shared->meta_head, memory_order_acquire);
@@ -21,7 +21,9 @@ bool sluice_inbox_refresh(struct sluice_channel *ch)
     uint64_t published = in->has_pending ? in->pending.msg_inbox_offset : in->tail;
     if (meta_head - in->meta_head > in->meta_tail - in->meta_head ||
         head - in->head > published - in->head) {
-        sluice_channel_throw_out(ch, w);
+        in->lied = true;
+        if (!in->away)
+            sluice_channel_throw_out(ch, w);
         return false;
     }
     in->meta_head = meta_head;
@@ -138,7 +140,7 @@ static void publish(struct sluice_channel *ch, const struct sluice_meta *entry, 
     atomic_store_explicit(&slot[7], last_word(entry, bytes, event, phase), memory_order_release);
     in->meta_tail++;
     prefetch_to_write(&in->meta[(in->meta_tail + META_RESERVE) & (in->entries - 1)]);
-    ch->news |= SLUICE_WAIT_INBOX;
+    in->news = true;
     if (event == SLUICE_EVENT_DATA) {
         sluice_count(ch, SLUICE_COUNTER_received_entries, 1);
         sluice_count(ch, SLUICE_COUNTER_received_bytes, bytes);
@@ -212,4 +214,51 @@ void sluice_inbox_control(struct sluice_channel *ch, const struct sluice_meta *e
 bool sluice_inbox_has_room_to_open(struct sluice_channel *ch)
 {
     return !ch->inbox.has_pending && has_room(ch, META_RESERVE);
+}
+
+/* ---- another thread holds it ---- */
+
+void sluice_inbox_flush(struct sluice_channel *ch)
+{
+    if (!ch->inbox.news)
+        return;
+    ch->inbox.news = false;
+    sluice_channel_publish_inbox(ch);
+    atomic_thread_fence(memory_order_seq_cst); /* as in sluice_channel_flush() */
+    if (ch->upstream >= 0)
+        sluice_writer_ring(ch, &ch->writers[ch->upstream], SLUICE_WAIT_INBOX);
+}
+
+void sluice_inbox_show(struct sluice_channel *ch)
+{
+    sluice_inbox_limit(ch); /* looks at the upstream's heads, and how full it is */
+    sluice_channel_publish_inbox(ch);
+}
+
+void sluice_inbox_sleep(struct sluice_channel *ch, bool wake_on_release)
+{
+    sluice_channel_change_asleep(ch, WAKE_ON_INBOX, wake_on_release ? WAKE_ON_INBOX : 0);
+}
+
+bool sluice_inbox_sleeps(const struct sluice_channel *ch)
+{
+    return atomic_load_explicit(&ch->shared->asleep, memory_order_relaxed) & WAKE_ON_INBOX;
+}
+
+void sluice_inbox_leave(struct sluice_channel *ch)
+{
+    SLUICE_CHECK(!ch->inbox.away);
+    sluice_channel_flush(ch);
+    ch->inbox.away = true;
+}
+
+void sluice_inbox_came_back(struct sluice_channel *ch)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    SLUICE_CHECK(in->away);
+    in->away = in->wanted = false;
+    if (ch->upstream >= 0 && (in->lied || ch->writers[ch->upstream].state == WRITER_CORRUPT))
+        sluice_channel_throw_out(ch, &ch->writers[ch->upstream]);
+    sluice_link_take_held(ch);
+    ch->links_changed = true;
 }

@@ -240,20 +240,49 @@ static void mapped(struct sluice_channel *ch, struct sluice_link *link)
     say(link->fd, LINK_READY, ch, 0, NULL, 0);
 }
 
+static void take(struct sluice_channel *ch, struct sluice_link *link,
+                 const struct link_message *msg, ssize_t bytes)
+{
+    bool whole = bytes == (ssize_t)sizeof(*msg) && msg->magic == LINK_MAGIC;
+    if (whole && link->state == LINK_NEW && msg->say == LINK_HELLO)
+        hello(ch, link, msg);
+    else if (whole && link->state == LINK_WELCOMED && msg->say == LINK_MAPPED)
+        mapped(ch, link);
+    else
+        sluice_link_close(ch, link);
+}
+
+static bool is_bell(const struct sluice_link *link, const struct link_message *msg, ssize_t bytes)
+{
+    return bytes == (ssize_t)sizeof(*msg) && msg->magic == LINK_MAGIC && msg->say == LINK_BELL &&
+           link->state == LINK_ATTACHED;
+}
+
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
 {
-    struct link_message msg;
-    SLUICE_CHECK(link->state != LINK_FREE);
+    struct link_message msg = {0};
+    SLUICE_CHECK(link->state != LINK_FREE && !link->held);
     ssize_t n = recv(link->fd, &msg, sizeof(msg), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if ((n < 0 && (errno == EAGAIN || errno == EINTR)) || is_bell(link, &msg, n))
         return;
-    bool whole = n == (ssize_t)sizeof(msg) && msg.magic == LINK_MAGIC;
-    if (whole && link->state == LINK_NEW && msg.say == LINK_HELLO)
-        hello(ch, link, &msg);
-    else if (whole && link->state == LINK_WELCOMED && msg.say == LINK_MAPPED)
-        mapped(ch, link);
-    else if (!whole || link->state != LINK_ATTACHED || msg.say != LINK_BELL)
-        sluice_link_close(ch, link);
+    if (!ch->inbox.away) {
+        take(ch, link, &msg, n);
+        return;
+    }
+    link->held = ch->inbox.wanted = true; /* whoever comes or goes changes who reads it */
+    link->held_bytes = n;
+    link->held_message = msg;
+}
+
+void sluice_link_take_held(struct sluice_channel *ch)
+{
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++) {
+        struct sluice_link *link = &ch->links[i];
+        bool held = link->held && link->state != LINK_FREE;
+        link->held = false;
+        if (held)
+            take(ch, link, &link->held_message, link->held_bytes);
+    }
 }
 
 static int dup_all(const struct sluice_channel *ch, int writer, int fds[LINK_FDS])
@@ -271,7 +300,7 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
     int pair[2], fds[LINK_FDS];
     *out = NULL;
     struct sluice_link *link = find_free(ch);
-    if (!link)
+    if (!link || ch->inbox.away)
         return -EBUSY;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
         return -errno;

@@ -147,13 +147,18 @@ void sluice_writer_free(struct sluice_channel *ch, struct sluice_writer *w)
 void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w)
 {
     int index = (int)(w - ch->writers);
+    w->state = WRITER_CORRUPT;
+    if (ch->upstream == index && ch->inbox.away) {
+        ch->inbox.wanted = true; /* sluice_inbox_came_back() goes on from here */
+        return;
+    }
     ch->corrupt |= !w->left_before;
     sluice_log(SLUICE_LOG_WARN, "%s: a client wrote nonsense into its memory and is thrown out",
                ch->header->name);
     sluice_count(ch, SLUICE_COUNTER_clients_corrupt, 1);
-    w->state = WRITER_CORRUPT;
     if (ch->upstream == index) {
         ch->upstream = -1; /* nothing it says counts any more */
+        ch->inbox.lied = false;
         sluice_inbox_settle(ch);
     }
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)

@@ -459,7 +459,8 @@ static void beat(struct sluice_transport *t)
 {
     if (t->secure.session)
         t->secure.session->control_run = 0; /* so that its limit is one per time */
-    sluice_channel_show(t->ch);
+    if (!t->ch->inbox.away)
+        sluice_inbox_show(t->ch);
     struct engine_shared *s = t->ch->shared;
     const struct sluice_loop_stats *stats = &t->loop->stats;
     t->heartbeat_ns = t->loop->now_ns;
