@@ -171,7 +171,8 @@ struct sluice_backend_ops {
     int (*file_add)(struct sluice_backend *be, int fd);
     void (*file_remove)(struct sluice_backend *be, int file);
     int (*region_open)(struct sluice_backend *be, struct sluice_region *region);
-    void (*region_close)(struct sluice_backend *be, struct sluice_region *region);
+    void (*region_close)(struct sluice_backend *be,
+                         struct sluice_region *region); /* once or twice */
     /** Let the backend write below limit (as far as whole slices go); returns the new lent. */
     uint64_t (*region_lend)(struct sluice_backend *be, struct sluice_region *region,
                             uint64_t limit);

@@ -102,6 +102,7 @@ struct sluice_channel {
     uint32_t writers_used; /* a bit for each that is not FREE: looked at every turn */
     int upstream;          /* index of the attached one, -1 */
     struct sluice_link links[SLUICE_LINKS_MAX];
+    bool bell_heard;    /* a client rang; the runtime clears it */
     bool links_changed; /* the runtime should look at them again */
     int listen_fd, directory_fd;
     char socket_name[SLUICE_NAME_MAX + 8];

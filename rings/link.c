@@ -263,8 +263,12 @@ void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
     struct link_message msg = {0};
     SLUICE_CHECK(link->state != LINK_FREE && !link->held);
     ssize_t n = recv(link->fd, &msg, sizeof(msg), MSG_DONTWAIT);
-    if ((n < 0 && (errno == EAGAIN || errno == EINTR)) || is_bell(link, &msg, n))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (is_bell(link, &msg, n)) {
+        ch->bell_heard = true;
+        return;
+    }
     if (!ch->inbox.away) {
         take(ch, link, &msg, n);
         return;

@@ -180,7 +180,8 @@ int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config
         err = try_ev(out, cfg, event, &line);
     if (err)
         return err;
-    if (wanted != WANT_ANY)
+    (*out)->asked_for = wanted != WANT_ANY;
+    if ((*out)->asked_for)
         keep_reason(*out, "asked for");
     if (line.bytes > 0)
         line.text[0] = 0;

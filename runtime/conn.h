@@ -68,6 +68,12 @@ void sluice_conn_close(struct sluice_conn *c, enum sluice_reason reason, int os_
 int sluice_conn_begin(struct sluice_conn *c, struct sluice_op *op);
 void sluice_conn_end(struct sluice_conn *c);
 
+/* Another loop has to do with the descriptor: as an op of its own, until sluice_conn_end(). */
+static inline void sluice_conn_hold(struct sluice_conn *c)
+{
+    c->ops++;
+}
+
 /* What a failed system call of the connection means. */
 enum sluice_reason sluice_conn_reason(int os_error);
 

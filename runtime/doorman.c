@@ -17,6 +17,15 @@ static void ended(struct sluice_door *door)
     door->doorman->ch->links_changed = true; /* look at it again in the next turn */
 }
 
+/* Not while another thread holds the inbox: a client that comes ends silent ones. */
+static void accept_all(struct sluice_doorman *d)
+{
+    d->accept_due = d->ch->inbox.away;
+    d->ch->inbox.wanted |= d->accept_due;
+    while (!d->accept_due && sluice_channel_accept(d->ch) == 0)
+        ;
+}
+
 static void on_listener(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
@@ -24,8 +33,7 @@ static void on_listener(struct sluice_op *op, int32_t result, bool more)
     if (!more)
         ended(door);
     if (!door->doorman->stopping)
-        while (sluice_channel_accept(door->doorman->ch) == 0)
-            ;
+        accept_all(door->doorman);
 }
 
 static void on_link(struct sluice_op *op, int32_t result, bool more)
@@ -88,9 +96,12 @@ void sluice_doorman_work(struct sluice_doorman *d)
     if (!d->ch->links_changed || d->stopping)
         return;
     d->ch->links_changed = false;
+    if (d->accept_due)
+        accept_all(d);
     watch(d, &d->listener, d->ch->listen_fd);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
-        if (d->ch->links[i].state != LINK_FREE && !refuse_high(d, &d->ch->links[i]))
+        if (d->ch->links[i].state != LINK_FREE && !d->ch->links[i].held &&
+            !refuse_high(d, &d->ch->links[i]))
             watch(d, &d->links[i], d->ch->links[i].fd);
 }
 

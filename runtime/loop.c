@@ -30,10 +30,12 @@ void sluice_loop_refresh_now(struct sluice_loop *loop)
     loop->now_ns = read_now(loop, sluice_cycles());
 }
 
-static void run_posts(struct sluice_loop *loop)
+static bool run_posts(struct sluice_loop *loop)
 {
-    struct sluice_post *post = atomic_exchange_explicit(&loop->posts, NULL, memory_order_acquire);
     struct sluice_post *in_order = NULL;
+    if (!atomic_load_explicit(&loop->posts, memory_order_relaxed))
+        return false;
+    struct sluice_post *post = atomic_exchange_explicit(&loop->posts, NULL, memory_order_acquire);
     while (post) { /* last in is first in the list */
         struct sluice_post *next = post->next;
         post->next = in_order;
@@ -45,6 +47,7 @@ static void run_posts(struct sluice_loop *loop)
         in_order->call(in_order);
         in_order = next;
     }
+    return true;
 }
 
 static void arm_wake(struct sluice_loop *loop)
@@ -57,8 +60,7 @@ static void on_wake(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
     eventfd_t count;
-    eventfd_read(loop->wake_fd, &count);
-    run_posts(loop);
+    eventfd_read(loop->wake_fd, &count); /* what it was for is looked at every turn */
     if (!more && result != -ECANCELED)
         arm_wake(loop);
 }
@@ -70,7 +72,16 @@ void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
         post->next = head;
     } while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, post, memory_order_release,
                                                     memory_order_relaxed));
-    eventfd_write(loop->wake_fd, 1);
+    sluice_loop_nudge(loop);
+}
+
+/* The sleeper's half is sleep_turn(): it says so, then looks at everything once more. */
+void sluice_loop_nudge(struct sluice_loop *loop)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&loop->asleep, memory_order_relaxed) &&
+        atomic_exchange_explicit(&loop->asleep, false, memory_order_relaxed))
+        eventfd_write(loop->wake_fd, 1);
 }
 
 int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_ops *ops,
@@ -114,12 +125,12 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
 static void drain_ops(struct sluice_loop *loop)
 {
     loop->be->ops->cancel(loop->be, &loop->wake_op);
-    for (int tries = 0; loop->be->in_flight && tries < 1000; tries++) {
-        int n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
-                                    LOOP_COMPLETIONS_MAX);
-        if (n < 0)
-            break;
-    }
+    int n = 0;
+    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++)
+        n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
+                                LOOP_COMPLETIONS_MAX);
+    if (n < 0 && loop->wake_op.state == SLUICE_OP_IN_FLIGHT)
+        sluice_op_end(loop->be, &loop->wake_op); /* a broken backend ends nothing */
 }
 
 void sluice_loop_destroy(struct sluice_loop *loop)
@@ -128,7 +139,9 @@ void sluice_loop_destroy(struct sluice_loop *loop)
         return;
     SLUICE_CHECK(loop->sources == NULL);
     drain_ops(loop);
-    run_posts(loop); /* answers that nobody waits for any more */
+    while (run_posts(loop)) {
+        /* answers that nobody waits for any more */
+    }
     sluice_backend_destroy(loop->be);
     close(loop->wake_fd);
     free(loop);
@@ -171,6 +184,7 @@ static void settle(struct sluice_loop *loop)
 static int turn(struct sluice_loop *loop, int64_t timeout_ns)
 {
     int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
     if (n < 0)
         return n;
     uint64_t last = loop->poll_cycle;
@@ -188,6 +202,7 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         next = src->next;
         did |= src->work(src);
     }
+    did |= run_posts(loop);
     loop->worked = did;
     return did;
 }
@@ -204,9 +219,11 @@ static int64_t until_next_timer(const struct sluice_loop *loop)
  * wake nobody. */
 static int sleep_turn(struct sluice_loop *loop)
 {
-    bool pending = false;
+    atomic_store_explicit(&loop->asleep, true, memory_order_relaxed);
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         src->park(src);
+    atomic_thread_fence(memory_order_seq_cst); /* others: sluice_loop_nudge() */
+    bool pending = atomic_load_explicit(&loop->posts, memory_order_relaxed) != NULL;
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         pending |= src->pending(src);
     pending |= atomic_load_explicit(&loop->stop, memory_order_relaxed);

@@ -41,6 +41,7 @@ struct sluice_loop {
     uint64_t now_ns;     /* of this turn */
     uint64_t poll_cycle; /* when this turn's completions were taken */
     bool worked;         /* the last turn did something */
+    bool asked_for;      /* its backend was named: threads beside it run on the same */
     struct sluice_timers timers;
     struct sluice_source *sources;
     uint32_t active; /* transports with a connection in any state but closed */
@@ -51,6 +52,7 @@ struct sluice_loop {
 
     int wake_fd;
     struct sluice_op wake_op;
+    _Atomic bool asleep; /* or just about to be: wake_fd wakes it */
     _Atomic(struct sluice_post *) posts;
 
     struct sluice_loop_stats stats;
@@ -68,8 +70,13 @@ void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *s
 /* Before a deadline is counted from now: the last turn may be long ago. */
 void sluice_loop_refresh_now(struct sluice_loop *loop);
 
-/* Any thread. */
+/* Called at the end of the loop's turn; one that is posted by a post, of the next one. Any thread.
+ */
 void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post);
+
+/* Something was stored that a source of that loop looks at: if it sleeps, it takes a turn. Any
+ * thread. */
+void sluice_loop_nudge(struct sluice_loop *loop);
 
 static inline const struct sluice_socket_ops *sluice_loop_sockets(const struct sluice_loop *loop)
 {

@@ -1,11 +1,14 @@
 /*
  * The two paths of a transport: rx (socket to inbox) and tx (outboxes to socket), each a small
- * state machine on one loop. transport.c binds them to a connection and a channel.
+ * state machine. transport.c binds them to a connection and a channel; model.c says whether their
+ * receives and sends run on the connection's loop or on that of another thread.
  */
 #ifndef SLUICE_PATHS_H
 #define SLUICE_PATHS_H
 
+#include "away.h"
 #include "conn.h"
+#include "remote.h"
 #include "secure.h"
 #include "rings/engine.h"
 
@@ -14,10 +17,13 @@ struct sluice_rx_events {
     void (*eof)(void *user);
     void (*failed)(void *user, int os_error);
     void (*tls_failed)(void *user); /* why: secure->error */
+    void (*home)(void *user);       /* the inbox is here for a moment: what waited for it */
 };
 
 struct sluice_rx {
     struct sluice_conn *conn;
+    struct sluice_loop *loop; /* that receives */
+    struct sluice_away away;
     struct sluice_channel *ch;
     const struct sluice_rx_events *events;
     void *user;
@@ -28,6 +34,8 @@ struct sluice_rx {
     bool armed, eof;
     bool socket_eof;         /* with TLS: no ciphertext follows */
     bool stalled;            /* nothing is armed, or nothing decrypted: the inbox is full */
+    bool raw_full;           /* the loop that receives; decrypting makes room */
+    uint64_t raw_seen;       /* up to where of raw was decrypted, or tried to */
     uint64_t received_bytes; /* of this connection */
 };
 
@@ -39,6 +47,17 @@ int sluice_rx_open_raw(struct sluice_rx *rx); /* before the first TLS: 0 or -ENO
 int sluice_rx_start(struct sluice_rx *rx);    /* bytes are to be had: 0 or negative errno */
 void sluice_rx_stop(struct sluice_rx *rx);    /* the receive in flight is cancelled */
 bool sluice_rx_work(struct sluice_rx *rx);    /* every turn: room may have come back */
+
+/* Used by away.c: receive what there is room for (true: it does so newly); the end of a receive. */
+bool sluice_rx_arm(struct sluice_rx *rx);
+void sluice_rx_ended(struct sluice_rx *rx, int32_t result);
+struct sluice_region *sluice_rx_region(struct sluice_rx *rx); /* where the kernel writes */
+
+/* The inbox is with whoever receives, else (user-space TLS) with who decrypts. */
+static inline bool sluice_rx_takes_inbox(const struct sluice_rx *rx)
+{
+    return !sluice_secure_is_on(rx->secure);
+}
 
 /* Waits for the upstream to release something. */
 static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
@@ -66,6 +85,7 @@ struct sluice_tx {
     const struct sluice_tx_events *events;
     void *user;
     struct sluice_op op, room_op; /* room_op: for records that are no data, kernel TLS */
+    struct sluice_remote remote;  /* what sends instead, if there is one */
     struct sluice_secure *secure;
     bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
     bool notifying;                 /* close_notify stands in the output: then fin */

@@ -2,6 +2,7 @@
  * What this machine offers, found out by asking it: never by a version number.
  */
 #include "built.h"
+#include "model.h"
 #include "sluice.h"
 #include "backends/backend.h"
 #include "base/clock.h"
@@ -112,6 +113,14 @@ static void probe_smt(struct sluice_probe *p)
                 : "not known");
 }
 
+static void name_model(char *out, size_t out_bytes, const struct sluice_model_facts *facts,
+                       const struct sluice_loop *loop)
+{
+    enum sluice_model model = sluice_model_auto(facts, loop->be->ops == &sluice_backend_uring);
+    snprintf(out, out_bytes, "%s on %s", sluice_model_name(model),
+             model == SLUICE_MODEL_SINGLE ? sluice_loop_backend(loop) : "ev");
+}
+
 /* What auto takes is what it takes when asked. */
 static void choose(struct sluice_probe *p, bool ktls)
 {
@@ -119,20 +128,23 @@ static void choose(struct sluice_probe *p, bool ktls)
     char why[160];
     const struct sluice_loop_config cfg = {.backend = "auto"};
     bool tls = sluice_tls_find(NULL)->session_create != NULL;
+    const struct sluice_model_facts plain = {0}, secure = {.tls = true, .in_kernel = ktls};
     if (sluice_loop_create(&loop, &cfg, why, sizeof(why))) {
         snprintf(p->model, sizeof(p->model), "none");
         snprintf(p->model_reason, sizeof(p->model_reason), "%.120s", why);
     } else {
-        snprintf(p->model, sizeof(p->model), "single on %s", sluice_loop_backend(loop));
+        name_model(p->model, sizeof(p->model), &plain, loop);
         snprintf(p->model_reason, sizeof(p->model_reason), "%.120s",
                  sluice_loop_backend_reason(loop));
     }
-    snprintf(p->model_tls, sizeof(p->model_tls), "%s", tls && loop ? p->model : "none");
+    snprintf(p->model_tls, sizeof(p->model_tls), "none");
+    if (tls && loop)
+        name_model(p->model_tls, sizeof(p->model_tls), &secure, loop);
     snprintf(p->model_tls_reason, sizeof(p->model_tls_reason), "%s",
              !loop  ? p->model_reason
              : !tls ? "this build has no TLS"
              : ktls ? "TLS in the kernel, both ways, with a cipher that it has and OpenSSL"
-                    : "TLS in user space, in line: this kernel has no tls module");
+                    : "TLS in user space: this kernel has no tls module");
     sluice_loop_destroy(loop);
 }
 

@@ -11,14 +11,19 @@
 
 static void on_recv(struct sluice_op *op, int32_t result, bool more);
 static bool decrypt(struct sluice_rx *rx);
+static bool arm(struct sluice_rx *rx);
 
 int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,
                    struct sluice_secure *secure, enum sluice_receive how,
                    const struct sluice_rx_events *events, void *user)
 {
     struct sluice_backend *be = conn->loop->be;
-    *rx = (struct sluice_rx){
-        .conn = conn, .ch = ch, .secure = secure, .events = events, .user = user};
+    *rx = (struct sluice_rx){.conn = conn,
+                             .loop = conn->loop,
+                             .ch = ch,
+                             .secure = secure,
+                             .events = events,
+                             .user = user};
     rx->region = (struct sluice_region){.base = ch->inbox.base,
                                         .bytes = ch->inbox.bytes,
                                         .pos = ch->inbox.tail,
@@ -48,10 +53,9 @@ int sluice_rx_open_raw(struct sluice_rx *rx)
     return err;
 }
 
-/* Where the kernel writes, unless it reads a handshake record by record. */
-static struct sluice_region *kernel_region(struct sluice_rx *rx)
+struct sluice_region *sluice_rx_region(struct sluice_rx *rx)
 {
-    return sluice_secure_is_on(rx->secure) ? &rx->raw : &rx->region;
+    return sluice_rx_takes_inbox(rx) ? &rx->region : &rx->raw;
 }
 
 /* ---- receiving ---- */
@@ -66,11 +70,11 @@ static uint64_t inbox_limit(struct sluice_rx *rx)
 
 static uint64_t lend(struct sluice_rx *rx)
 {
-    struct sluice_backend *be = rx->conn->loop->be;
-    struct sluice_region *region = kernel_region(rx);
+    struct sluice_backend *be = rx->loop->be;
+    struct sluice_region *region = sluice_rx_region(rx);
     uint64_t limit;
     if (region == &rx->raw) {
-        limit = rx->secure->raw_head + SECURE_RAW_BYTES;
+        limit = sluice_secure_at(&rx->secure->raw_head) + SECURE_RAW_BYTES;
     } else {
         limit = inbox_limit(rx);
         sluice_inbox_lend(rx->ch, limit);
@@ -91,28 +95,45 @@ static void prepare_record(struct sluice_rx *rx)
     struct sluice_secure *s = rx->secure;
     rx->op.region = NULL;
     rx->op.flags = 0;
-    rx->op.recv.addr = s->raw + (s->raw_tail & (SECURE_RAW_BYTES - 1));
+    rx->op.recv.addr = s->raw + (sluice_secure_at(&s->raw_tail) & (SECURE_RAW_BYTES - 1));
     rx->op.recv.bytes = sluice_secure_lacks(s);
 }
 
 static bool prepare_region(struct sluice_rx *rx)
 {
-    if (lend(rx) == 0) {
+    bool full = lend(rx) == 0;
+    if (!sluice_rx_takes_inbox(rx))
+        rx->raw_full = full;
+    else if (full)
         stall(rx);
-        return false;
-    }
-    if (!sluice_secure_is_on(rx->secure))
+    else
         rx->stalled = false;
-    rx->op.region = kernel_region(rx);
+    rx->op.region = sluice_rx_region(rx);
     rx->op.flags = SLUICE_OP_MULTI;
-    return true;
+    return !full;
+}
+
+bool sluice_rx_arm(struct sluice_rx *rx)
+{
+    if (!rx->away.out)
+        return arm(rx);
+    if (rx->armed || !prepare_region(rx))
+        return false;
+    rx->op.fd = rx->away.fd;
+    rx->op.file = rx->away.file;
+    rx->armed = rx->loop->be->ops->submit(rx->loop->be, &rx->op) == 0;
+    return rx->armed;
 }
 
 static bool arm(struct sluice_rx *rx)
 {
     const struct sluice_secure *s = rx->secure;
-    if (rx->armed || rx->eof || rx->socket_eof || !sluice_conn_receives(rx->conn))
+    if (rx->away.out || rx->armed || rx->eof || rx->socket_eof || !sluice_conn_receives(rx->conn))
         return false;
+    if (rx->away.thread && sluice_conn_is_live(rx->conn)) {
+        sluice_away_leave(rx);
+        return true;
+    }
     if (s->by_record && s->session->state != SLUICE_TLS_HANDSHAKE)
         return false; /* until the kernel has the keys */
     if (s->by_record && sluice_secure_lacks(s) == 0)
@@ -140,7 +161,7 @@ static int follow(struct sluice_rx *rx, struct sluice_region *region, uint64_t p
 int sluice_rx_start(struct sluice_rx *rx)
 {
     bool tls = sluice_secure_is_on(rx->secure);
-    int err = tls ? follow(rx, &rx->raw, rx->secure->raw_tail)
+    int err = tls ? follow(rx, &rx->raw, sluice_secure_at(&rx->secure->raw_tail))
                   : follow(rx, &rx->region, rx->ch->inbox.tail);
     if (err)
         return err;
@@ -154,14 +175,16 @@ int sluice_rx_start(struct sluice_rx *rx)
 
 void sluice_rx_stop(struct sluice_rx *rx)
 {
-    if (rx->armed)
-        rx->conn->loop->be->ops->cancel(rx->conn->loop->be, &rx->op);
+    if (rx->away.out)
+        sluice_away_recall(rx);
+    else if (rx->armed)
+        rx->loop->be->ops->cancel(rx->loop->be, &rx->op);
 }
 
-/* raw_cycle: just before the bytes were read or decrypted. */
-static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t raw_cycle, uint8_t flags)
+/* seen: when the completion was taken. raw_cycle: just before the bytes were read or decrypted. */
+static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t seen, uint64_t raw_cycle,
+                    uint8_t flags)
 {
-    uint64_t seen = rx->conn->loop->poll_cycle;
     const struct sluice_meta stamps = {.first_nic_frame_poll_cycle = seen,
                                        .latest_nic_frame_poll_cycle = seen,
                                        .latest_raw_frame_poll_cycle = raw_cycle,
@@ -177,13 +200,20 @@ static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t raw_cycle, ui
 static bool shake_hands(struct sluice_rx *rx, struct sluice_tls_input *in)
 {
     struct sluice_secure *s = rx->secure;
+    uint64_t end = sluice_secure_at(&s->raw_head) + in->bytes;
     int rc = s->provider->handshake(s->session, in);
-    s->raw_head = s->raw_tail - in->bytes;
+    sluice_secure_move(&s->raw_head, end - in->bytes);
     if (rc == 0)
         rx->events->secured(rx->user);
     else if (rc == -EPROTO)
         rx->events->tls_failed(rx->user);
     return rc == 0 && sluice_conn_is_live(rx->conn);
+}
+
+static uint64_t seen_cycle(const struct sluice_rx *rx)
+{
+    return rx->away.out ? atomic_load_explicit(&rx->away.seen_cycle, memory_order_relaxed)
+                        : rx->loop->poll_cycle;
 }
 
 /* One record, or what there is room for: -EAGAIN for want of more, -ENOBUFS of room, else the end.
@@ -202,12 +232,13 @@ static ssize_t read_record(struct sluice_rx *rx, struct sluice_tls_input *in)
     if (room > SLUICE_TLS_RECORD_MAX)
         room = SLUICE_TLS_RECORD_MAX;
     sluice_inbox_lend(rx->ch, inbox->tail + room);
-    uint64_t before = sluice_cycles();
+    uint64_t before = sluice_cycles(), end = sluice_secure_at(&s->raw_head) + in->bytes;
     ssize_t n = s->provider->read(s->session, in, inbox->base + (inbox->tail & (inbox->bytes - 1)),
                                   (size_t)room);
-    s->raw_head = s->raw_tail - in->bytes;
+    sluice_secure_move(&s->raw_head, end - in->bytes);
     if (n > 0)
-        arrived(rx, (uint32_t)n, before, s->session->pending ? 0 : SLUICE_META_RECORD_END);
+        arrived(rx, (uint32_t)n, seen_cycle(rx), before,
+                s->session->pending ? 0 : SLUICE_META_RECORD_END);
     return n;
 }
 
@@ -218,6 +249,7 @@ static bool decrypt(struct sluice_rx *rx)
     struct sluice_tls_input in = sluice_secure_window(s);
     bool did = false;
     ssize_t n = -EAGAIN;
+    rx->raw_seen = sluice_secure_at(&s->raw_head) + in.bytes;
     if (rx->eof || s->session->state == SLUICE_TLS_FAILED)
         return false;
     rx->stalled = false;
@@ -233,6 +265,8 @@ static bool decrypt(struct sluice_rx *rx)
         sluice_tls_eof(s->session);
         rx->events->tls_failed(rx->user);
     }
+    if (rx->away.out)
+        sluice_away_release(rx);
     return did;
 }
 
@@ -243,12 +277,14 @@ static void received(struct sluice_rx *rx, uint32_t bytes)
     struct sluice_secure *s = rx->secure;
     if (rx->op.region)
         rx->op.region->pos += bytes;
-    if (!sluice_secure_is_on(s)) {
-        arrived(rx, bytes, rx->conn->loop->poll_cycle, 0);
+    if (sluice_rx_takes_inbox(rx)) {
+        arrived(rx, bytes, rx->loop->poll_cycle, rx->loop->poll_cycle, 0);
         return;
     }
-    s->raw_tail += bytes;
-    if (!s->by_record || sluice_secure_lacks(s) == 0)
+    sluice_secure_move(&s->raw_tail, sluice_secure_at(&s->raw_tail) + bytes);
+    if (rx->away.out)
+        sluice_away_tell(rx);
+    else if (!s->by_record || sluice_secure_lacks(s) == 0)
         decrypt(rx);
 }
 
@@ -292,8 +328,10 @@ static bool reset_unheard(const struct sluice_rx *rx)
            sluice_loop_sockets(c->loop)->was_reset(c->loop->be, c->fd);
 }
 
-static void ended(struct sluice_rx *rx, int32_t result)
+void sluice_rx_ended(struct sluice_rx *rx, int32_t result)
 {
+    if (sluice_secure_is_on(rx->secure) && rx->raw_seen != sluice_secure_at(&rx->secure->raw_tail))
+        decrypt(rx); /* what came before the end, elsewhere */
     if (result == 0 && reset_unheard(rx))
         result = -ECONNRESET;
     if (ended_in_kernel(rx, result))
@@ -315,12 +353,17 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_rx *rx = SLUICE_CONTAINER_OF(op, struct sluice_rx, op);
     struct sluice_conn *conn = rx->conn;
+    bool out = rx->away.out;
     if (!more)
         rx->armed = false;
     if (result > 0)
         received(rx, (uint32_t)result);
+    else if (out && result != -ENOBUFS)
+        sluice_away_ended(rx, result);
     else
-        ended(rx, result);
+        sluice_rx_ended(rx, result);
+    if (out)
+        return; /* away.c arms it, when there is nothing to come back for */
     arm(rx);
     if (!more)
         sluice_conn_end(conn);
@@ -330,8 +373,11 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
 static bool may_go_on(struct sluice_rx *rx)
 {
     const struct sluice_secure *s = rx->secure;
+    uint64_t tail = sluice_secure_at(&s->raw_tail);
     bool left = s->by_record ? sluice_secure_lacks(s) == 0
-                             : s->raw_head != s->raw_tail || s->session->pending;
+                             : sluice_secure_at(&s->raw_head) != tail || s->session->pending;
+    if (rx->away.out && rx->raw_seen != tail)
+        return sluice_conn_receives(rx->conn); /* nobody else tells */
     return sluice_conn_receives(rx->conn) && left &&
            (rx->stalled ? inbox_limit(rx) > rx->ch->inbox.tail
                         : rx->secure->session->out_head == rx->secure->session->out_tail);
@@ -339,6 +385,8 @@ static bool may_go_on(struct sluice_rx *rx)
 
 bool sluice_rx_work(struct sluice_rx *rx)
 {
+    if (rx->ch->inbox.away)
+        return false; /* with the inbox */
     bool did = rx->ch->inbox.has_pending && sluice_inbox_flush_pending(rx->ch);
     if (sluice_secure_is_on(rx->secure) && may_go_on(rx))
         did |= decrypt(rx);

@@ -56,12 +56,12 @@ void sluice_secure_fini(struct sluice_secure *s)
         s->provider->context_destroy(s->ctx);
     sluice_memory_unmap(s->raw, 2 * SECURE_RAW_BYTES);
     sluice_memory_unmap(s->out, 2 * SECURE_OUT_BYTES);
-    *s = (struct sluice_secure){0};
+    memset(s, 0, sizeof(*s));
 }
 
 int sluice_secure_begin(struct sluice_secure *s, const char *host)
 {
-    s->raw_head = s->raw_tail;
+    sluice_secure_move(&s->raw_head, sluice_secure_at(&s->raw_tail));
     return s->provider->session_create(&s->session, s->ctx, host, s->out, SECURE_OUT_BYTES,
                                        &s->error);
 }
@@ -76,8 +76,9 @@ void sluice_secure_end(struct sluice_secure *s)
 
 struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s)
 {
-    return (struct sluice_tls_input){.data = s->raw + (s->raw_head & (SECURE_RAW_BYTES - 1)),
-                                     .bytes = (size_t)(s->raw_tail - s->raw_head)};
+    uint64_t head = sluice_secure_at(&s->raw_head);
+    return (struct sluice_tls_input){.data = s->raw + (head & (SECURE_RAW_BYTES - 1)),
+                                     .bytes = (size_t)(sluice_secure_at(&s->raw_tail) - head)};
 }
 
 size_t sluice_secure_lacks(const struct sluice_secure *s)

@@ -8,15 +8,17 @@
 #include "sluice.h"
 #include "tls/tls.h"
 
+#include <stdatomic.h>
+
 #define SECURE_RAW_BYTES (256u << 10) /* ciphertext received and not decrypted yet */
 #define SECURE_OUT_BYTES (512u << 10) /* ciphertext to be sent: a whole run fits */
 
 struct sluice_secure {
     const struct sluice_tls_provider *provider;
-    struct sluice_tls_context *ctx;     /* NULL: not made yet */
-    struct sluice_tls_session *session; /* NULL: no connection is open, or a plain one */
-    uint8_t *raw, *out;                 /* mapped twice */
-    uint64_t raw_head, raw_tail;        /* taken by the session; received */
+    struct sluice_tls_context *ctx;      /* NULL: not made yet */
+    struct sluice_tls_session *session;  /* NULL: no connection is open, or a plain one */
+    uint8_t *raw, *out;                  /* mapped twice */
+    _Atomic uint64_t raw_head, raw_tail; /* taken by the session; received, maybe elsewhere */
     enum sluice_ktls ktls;
     bool by_record; /* nothing is received beyond the record that is due */
     bool in_kernel; /* which encrypts and decrypts: the session only knows */
@@ -35,6 +37,18 @@ void sluice_secure_fini(struct sluice_secure *s);
 /* One connection. */
 int sluice_secure_begin(struct sluice_secure *s, const char *host);
 void sluice_secure_end(struct sluice_secure *s);
+
+/* release: pairs with the acquire of the other thread's, where there is one; the bytes below are
+ * there, or were taken */
+static inline void sluice_secure_move(_Atomic uint64_t *end, uint64_t to)
+{
+    atomic_store_explicit(end, to, memory_order_release);
+}
+
+static inline uint64_t sluice_secure_at(const _Atomic uint64_t *end)
+{
+    return atomic_load_explicit(end, memory_order_acquire);
+}
 
 /* What was received and not taken yet. */
 struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s);

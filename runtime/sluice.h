@@ -75,6 +75,17 @@ SLUICE_API const char *sluice_loop_backend_reason(const struct sluice_loop *loop
 
 struct sluice_transport;
 
+/** Which thread runs which path. An upstream in line wants SINGLE. */
+enum sluice_model {
+    SLUICE_MODEL_SINGLE, /* all on the loop */
+    /** By what the connection turns out to be: single on io_uring; two threads on libev; three with
+     *  TLS in user space. SINGLE for an upstream in line, and for a busy loop where there are fewer
+     *  cores than threads. */
+    SLUICE_MODEL_AUTO,
+    SLUICE_MODEL_TWO_THREAD,   /* the loop sends, a thread receives: plain TCP, TLS in the kernel */
+    SLUICE_MODEL_THREE_THREAD, /* the loop does TLS (in user space), a thread receives, one sends */
+};
+
 enum sluice_receive {
     SLUICE_RECEIVE_AUTO,     /* multishot where this kernel does it right, else one-shot */
     SLUICE_RECEIVE_ONE_SHOT, /* one receive at a time, straight at the write position */
@@ -110,6 +121,11 @@ struct sluice_transport_config {
     const char *tls_provider; /* NULL or "auto": the preferred one of this build */
     uint64_t tls_timeout_ns;  /* of the handshake; 0: 10 s */
     enum sluice_ktls ktls;    /* AUTO: where the kernel can */
+    /** An explicit one that cannot be had is an error, never another one. */
+    enum sluice_model model;
+    /** The core for the thread that receives, that sends: number + 1. 0: those that the thread may
+     *  use which calls sluice_transport_connect(). */
+    uint32_t receive_core, send_core;
 };
 
 /**
@@ -135,20 +151,22 @@ SLUICE_API void sluice_transport_destroy(struct sluice_transport *t);
  * for this call.
  * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme this build lacks;
  *         -EISCONN a connection is there already;
- *         -ENOTSUP, -EBADF the TLS of the config is refused: sluice_transport_why() says why;
+ *         -ENOTSUP, -EBADF the model or TLS of the config is refused: sluice_transport_why() says
+ * why;
  *         -EAGAIN the upstream has yet to read how the last one ended.
  */
 SLUICE_API int sluice_transport_connect(struct sluice_transport *t, const char *url);
 
-/** What is to be said about the TLS of the last connection, or of what connect refused, beyond the
- *  reason: one line, "" if nothing. Borrowed until the next connect. */
+/** What is to be said about the TLS or model of the last connection, or of what connect refused,
+ *  beyond the reason: one line, "" if nothing. Borrowed until the next connect. */
 SLUICE_API const char *sluice_transport_why(const struct sluice_transport *t);
 
 /** End in order: send what is in the outboxes, FIN, read to the peer's end (all within
  *  drain_timeout_ns), close. A second call closes at once. */
 SLUICE_API void sluice_transport_close(struct sluice_transport *t);
 
-/** The in-line upstream, attached at the first call; borrowed. NULL: another one is attached. */
+/** The in-line upstream, attached at the first call; borrowed. NULL: another one is attached, or
+ *  another thread fills its inbox. */
 SLUICE_API struct sluice_client *sluice_transport_upstream(struct sluice_transport *t);
 
 /* ---- what this machine offers -----------------------------------------------------------------

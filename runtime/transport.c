@@ -3,9 +3,11 @@
  * record; the bytes themselves are rx.c's and tx.c's.
  */
 #include "doorman.h"
+#include "model.h"
 #include "offload.h"
 #include "paths.h"
 #include "base/check.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,6 +35,8 @@ struct sluice_transport {
     struct sluice_secure secure;
     struct sluice_rx rx;
     struct sluice_tx tx;
+    struct sluice_crew crew;
+    uint32_t receive_core, send_core;
     struct sluice_doorman doorman;
     struct sluice_source source;
     struct sluice_client *upstream; /* in-line, or NULL */
@@ -291,8 +295,20 @@ static void on_sent(void *user)
         restart_drain(t); /* the limit is on silence, not on the length of what is sent */
 }
 
-static const struct sluice_rx_events rx_events = {
-    .secured = on_secured, .eof = on_eof, .failed = on_failed, .tls_failed = on_tls_failed};
+static void heed_clients(struct sluice_transport *t);
+
+static void on_home(void *user)
+{
+    struct sluice_transport *t = user;
+    sluice_doorman_work(&t->doorman);
+    heed_clients(t);
+}
+
+static const struct sluice_rx_events rx_events = {.secured = on_secured,
+                                                  .eof = on_eof,
+                                                  .failed = on_failed,
+                                                  .tls_failed = on_tls_failed,
+                                                  .home = on_home};
 static const struct sluice_tx_events tx_events = {
     .fin = on_fin, .sent = on_sent, .failed = on_send_failed, .tls_failed = on_tls_failed};
 
@@ -322,9 +338,58 @@ static void describe_tls(struct sluice_transport *t)
     struct state_text *text = &t->ch->text;
     sluice_secure_describe(&t->secure, text->tls, sizeof(text->tls), text->tls_reason,
                            sizeof(text->tls_reason));
-    snprintf(text->model_reason, sizeof(text->model_reason), "TLS in %s on %s",
-             t->secure.in_kernel ? "the kernel," : "user space, in line,",
-             sluice_loop_backend(t->loop));
+}
+
+static void describe_model(struct sluice_transport *t)
+{
+    struct state_text *text = &t->ch->text;
+    snprintf(text->model, sizeof(text->model), "%s", sluice_model_name(t->crew.runs));
+    snprintf(text->model_reason, sizeof(text->model_reason), "%s", t->crew.reason);
+}
+
+static void refuse_model(struct sluice_transport *t)
+{
+    t->secure.error = (struct sluice_tls_error){.reason = SLUICE_REASON_UNSUPPORTED, .alert = -1};
+    snprintf(t->secure.error.text, sizeof(t->secure.error.text), "%s", t->crew.reason);
+}
+
+/* Now that it is known what the connection is. */
+static int start_crew(struct sluice_transport *t)
+{
+    const struct sluice_model_facts facts = {
+        .tls = t->conn.is_tls, .in_kernel = t->secure.in_kernel, .in_line = t->upstream != NULL};
+    int err = sluice_crew_choose(&t->crew, &facts);
+    if (err) {
+        refuse_model(t);
+        sluice_conn_close(&t->conn, t->secure.error.reason, err == -ENOTSUP ? 0 : -err);
+        return err;
+    }
+    t->tx.remote.thread = t->crew.runs == SLUICE_MODEL_THREE_THREAD ? &t->crew.tx : NULL;
+    sluice_away_use(&t->rx, t->crew.runs == SLUICE_MODEL_SINGLE ? NULL : &t->crew.rx);
+    describe_model(t);
+    return 0;
+}
+
+/* It can go no further; the others are asked to end. */
+static void thread_failed(struct sluice_transport *t, int error)
+{
+    sluice_log(SLUICE_LOG_ERROR, "%s: a thread's event loop: %s", t->ch->header->name,
+               strerror(-error));
+    sluice_conn_close(&t->conn, SLUICE_REASON_INTERNAL, -error);
+}
+
+static void on_rx_lost(struct sluice_thread *thread)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(thread, struct sluice_transport, crew.rx);
+    thread_failed(t, thread->error);
+    sluice_away_lost(&t->rx, thread->error);
+}
+
+static void on_tx_lost(struct sluice_thread *thread)
+{
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(thread, struct sluice_transport, crew.tx);
+    thread_failed(t, thread->error);
+    sluice_remote_lost(&t->tx.remote, thread->error);
 }
 
 static void on_conn_secure(struct sluice_conn *c)
@@ -343,6 +408,8 @@ static void on_conn_open(struct sluice_conn *c)
     const struct sluice_meta event = {.connection = t->connection,
                                       .event_cycle = sluice_cycles(),
                                       .event = SLUICE_EVENT_CONNECTED};
+    if (start_crew(t))
+        return;
     t->opened_ns = sluice_realtime_ns();
     sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
     if (c->is_tls)
@@ -370,9 +437,8 @@ static void describe(struct sluice_transport *t)
     snprintf(text->backend, sizeof(text->backend), "%s", sluice_loop_backend(t->loop));
     snprintf(text->backend_reason, sizeof(text->backend_reason), "%s",
              sluice_loop_backend_reason(t->loop));
-    snprintf(text->model, sizeof(text->model), "single");
-    snprintf(text->model_reason, sizeof(text->model_reason), "%s on %s",
-             tls ? "TLS in user space, in line," : "plain TCP", sluice_loop_backend(t->loop));
+    snprintf(text->model, sizeof(text->model), "%s", sluice_model_name(t->crew.wanted));
+    snprintf(text->model_reason, sizeof(text->model_reason), "decided when it is open");
     say_tls(t, "none", tls ? "not agreed yet" : "tcp:// asks for none");
 }
 
@@ -381,7 +447,9 @@ static int prepare_tls(struct sluice_transport *t)
 {
     if (t->rx.raw.base)
         return 0;
-    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg, t->ktls);
+    bool three = t->crew.wanted == SLUICE_MODEL_THREE_THREAD; /* it is for user space */
+    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg,
+                                 three ? SLUICE_KTLS_OFF : t->ktls);
     if (!err)
         err = sluice_rx_open_raw(&t->rx);
     if (!err)
@@ -410,7 +478,13 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
         return -EISCONN;
     if (!sluice_inbox_has_room_to_open(t->ch))
         return -EAGAIN;
-    int err = t->conn.is_tls ? prepare_tls(t) : 0;
+    int err = sluice_crew_check(&t->crew, t->conn.is_tls, t->ktls, t->upstream != NULL);
+    if (err) {
+        refuse_model(t);
+        return err;
+    }
+    sluice_crew_place(&t->crew, t->receive_core, t->send_core);
+    err = t->conn.is_tls ? prepare_tls(t) : 0;
     if (err)
         return err;
     t->opened_ns = 0;
@@ -440,6 +514,15 @@ void sluice_transport_close(struct sluice_transport *t)
 static struct sluice_transport *of_source(struct sluice_source *src)
 {
     return SLUICE_CONTAINER_OF(src, struct sluice_transport, source);
+}
+
+/* Another thread holds it: what waits for it here, and whoever rang for room, is told there. */
+static void mind_inbox(struct sluice_transport *t)
+{
+    if (t->ch->inbox.wanted)
+        sluice_away_recall(&t->rx);
+    else if (t->ch->bell_heard && sluice_inbox_sleeps(t->ch))
+        sluice_loop_nudge(t->rx.loop);
 }
 
 static void heed_clients(struct sluice_transport *t)
@@ -486,6 +569,9 @@ static bool work(struct sluice_source *src)
     struct sluice_transport *t = of_source(src);
     sluice_doorman_work(&t->doorman);
     heed_clients(t);
+    if (t->ch->inbox.away)
+        mind_inbox(t);
+    t->ch->bell_heard = false;
     bool did =
         sluice_rx_work(&t->rx); /* before on_inbox: it publishes, and the next turn may sleep */
     show_inbox(t);
@@ -514,8 +600,8 @@ static void park(struct sluice_source *src)
     struct sluice_transport *t = of_source(src);
     beat(t);
     sluice_channel_flush(t->ch);
-    sluice_channel_sleep(t->ch,
-                         WAKE_ON_OUTBOX | (sluice_rx_is_stalled(&t->rx) ? WAKE_ON_INBOX : 0));
+    bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
+    sluice_channel_sleep(t->ch, WAKE_ON_OUTBOX | (stalled ? WAKE_ON_INBOX : 0));
 }
 
 static bool pending(struct sluice_source *src)
@@ -545,6 +631,11 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
     t->tls_cfg = cfg->tls;
     t->tls_provider = cfg->tls_provider;
     t->ktls = cfg->ktls;
+    t->receive_core = cfg->receive_core;
+    t->send_core = cfg->send_core;
+    sluice_crew_init(&t->crew, t->loop, cfg->model);
+    t->crew.rx.lost = on_rx_lost;
+    t->crew.tx.lost = on_tx_lost;
     t->secure.error.alert = -1;
     t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
     t->connection = atomic_load_explicit(&t->ch->shared->connection, memory_order_relaxed);
@@ -593,6 +684,7 @@ void sluice_transport_destroy(struct sluice_transport *t)
     while (t->doorman.watching || !sluice_conn_is_over(&t->conn))
         if (sluice_loop_turn(t->loop) < 0)
             break;
+    sluice_crew_stop(&t->crew);
     sluice_loop_remove_source(t->loop, &t->source);
     sluice_rx_fini(&t->rx);
     sluice_secure_fini(&t->secure);
@@ -602,7 +694,8 @@ void sluice_transport_destroy(struct sluice_transport *t)
 
 struct sluice_client *sluice_transport_upstream(struct sluice_transport *t)
 {
-    if (!t->upstream && sluice_attach_local(&t->upstream, t->ch, SLUICE_UPSTREAM) == 0)
+    if (!t->upstream && t->crew.wanted != SLUICE_MODEL_TWO_THREAD &&
+        sluice_attach_local(&t->upstream, t->ch, SLUICE_UPSTREAM) == 0)
         sluice_client_is_inline(t->upstream);
     return t->upstream;
 }

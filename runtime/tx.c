@@ -21,6 +21,7 @@ void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluic
     sluice_op_init(&tx->op, SLUICE_OP_SEND, on_send);
     sluice_op_init(&tx->room_op, SLUICE_OP_POLL, on_room);
     tx->room_op.poll.events = POLLOUT;
+    sluice_remote_init(&tx->remote, conn);
 }
 
 void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
@@ -36,6 +37,7 @@ void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
 void sluice_tx_stop(struct sluice_tx *tx)
 {
     tx->started = false;
+    sluice_remote_stop(&tx->remote);
     if (!tx->sending)
         return;
     tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->op);
@@ -304,7 +306,9 @@ static bool send_output(struct sluice_tx *tx)
     tx->op.send.addr = data;
     tx->op.send.bytes = bytes;
     tx->op.flags = SLUICE_OP_WAITALL;
-    tx->sending = sluice_conn_begin(tx->conn, &tx->op) == 0;
+    int err = tx->remote.thread ? sluice_remote_send(&tx->remote, &tx->op)
+                                : sluice_conn_begin(tx->conn, &tx->op);
+    tx->sending = err == 0;
     return tx->sending;
 }
 

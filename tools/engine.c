@@ -17,7 +17,7 @@
 #include <linux/capability.h>
 #include <unistd.h>
 
-/* ---- what this version lacks, and what the library would pass over ---- */
+/* ---- what the library would pass over ---- */
 
 static int check_resolve(const struct option_list *list)
 {
@@ -33,24 +33,21 @@ static int check_resolve(const struct option_list *list)
     return 0;
 }
 
-static int check_options(const struct options *o)
-{
-    if (strcmp(o->model, "auto") != 0 && strcmp(o->model, "single") != 0)
-        return fail_remedy(SLUICE_REASON_UNSUPPORTED, "this version has single and auto",
-                           "--model %s", o->model);
-    return check_resolve(&o->resolve);
-}
-
 /* ---- where it runs ---- */
 
-static int pin(int64_t core)
+/* To the first one; the others are for its threads, and are tried before anything starts. */
+static int pin(const struct option_cores *cores)
 {
     cpu_set_t set;
-    if (core < 0)
-        return 0;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)core, &set);
-    if (sched_setaffinity(0, sizeof(set), &set) == 0)
+    int64_t core = 0;
+    bool ok = true;
+    for (uint32_t i = cores->count; ok && i-- > 0;) {
+        core = cores->core[i];
+        CPU_ZERO(&set);
+        CPU_SET((size_t)core, &set);
+        ok = sched_setaffinity(0, sizeof(set), &set) == 0;
+    }
+    if (ok)
         return 0;
     if (errno == EINVAL)
         return fail_remedy(SLUICE_REASON_USAGE,
@@ -199,6 +196,20 @@ static int prepare_tls(struct engine *e, const struct options *o, const char *ur
     return 0;
 }
 
+static enum sluice_model model_of(const char *name)
+{
+    return strcmp(name, "two-thread") == 0     ? SLUICE_MODEL_TWO_THREAD
+           : strcmp(name, "three-thread") == 0 ? SLUICE_MODEL_THREE_THREAD
+           : strcmp(name, "single") == 0       ? SLUICE_MODEL_SINGLE
+                                               : SLUICE_MODEL_AUTO;
+}
+
+/* As the transport wants it: 0 is none. */
+static uint32_t core_of(const struct option_cores *cores, uint32_t which)
+{
+    return which < cores->count ? (uint32_t)cores->core[which] + 1 : 0;
+}
+
 static int create_transport(struct engine *e, const struct options *o,
                             const struct sluice_transport_events *events, void *user)
 {
@@ -214,6 +225,9 @@ static int create_transport(struct engine *e, const struct options *o,
         .ktls = strcmp(o->ktls, "require") == 0 ? SLUICE_KTLS_REQUIRE
                 : strcmp(o->ktls, "off") == 0   ? SLUICE_KTLS_OFF
                                                 : SLUICE_KTLS_AUTO,
+        .model = model_of(o->model),
+        .receive_core = core_of(&o->cores, 1),
+        .send_core = core_of(&o->cores, 2),
     };
     int error = sluice_transport_create(&e->transport, e->loop, e->channel, &cfg, events, user);
     return error ? fail_errno(error, "transport") : 0;
@@ -244,7 +258,7 @@ static int place_and_connect(struct engine *e, const struct options *o, const ch
     sched_setaffinity(0, sizeof(*before), before);
     int failed = connect_transport(e, url);
     if (!failed)
-        failed = pin(o->core);
+        failed = pin(&o->cores);
     if (!failed)
         failed = lock_memory(o->mlock);
     if (!failed)
@@ -258,9 +272,9 @@ int engine_open(struct engine *e, const struct options *o, const char *name, con
     cpu_set_t before;
     memset(e, 0, sizeof(*e));
     sched_getaffinity(0, sizeof(before), &before);
-    int failed = check_options(o);
+    int failed = check_resolve(&o->resolve);
     if (!failed)
-        failed = pin(o->core);
+        failed = pin(&o->cores);
     if (!failed)
         failed = create_loop(e, o);
     if (!failed)

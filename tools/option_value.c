@@ -129,6 +129,25 @@ static int set_scalar(struct options *o, const struct option_row *row, const cha
     return 0;
 }
 
+static int set_cores(struct options *o, const struct option_row *row, const char *value,
+                     const char *where)
+{
+    struct option_cores cores = {0};
+    const char *at = value;
+    for (;; at++) {
+        bool ok = cores.count < OPTION_CORES_MAX &&
+                  parse_digits(at, &at, &cores.core[cores.count]) &&
+                  cores.core[cores.count++] <= row->max && (*at == 0 || *at == ',');
+        if (!ok)
+            return option_error(o, "%s: '%s' is not one to %u cores from 0 to %" PRId64, where,
+                                value, OPTION_CORES_MAX, row->max);
+        if (*at == 0)
+            break;
+    }
+    memcpy((char *)o + row->offset, &cores, sizeof(cores));
+    return 0;
+}
+
 static int set_switch(struct options *o, const struct option_row *row, const char *value,
                       const char *where)
 {
@@ -178,6 +197,8 @@ int option_set(struct options *o, const struct option_row *row, const char *valu
     case OPTION_SIZE:
     case OPTION_SECONDS:
         return set_scalar(o, row, value, where);
+    case OPTION_CORES:
+        return set_cores(o, row, value, where);
     case OPTION_LIST:
         return set_list(o, row, value, layer, where);
     }

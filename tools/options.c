@@ -34,7 +34,6 @@ enum sluice_idle options_idle(const struct options *o)
 
 static int set_defaults(struct options *o)
 {
-    o->core = -1;
     o->fifo = -1;
     for (size_t i = 0; i < option_row_count; i++) {
         const struct option_row *row = &option_rows[i];
@@ -159,7 +158,8 @@ static void help_range(const struct option_row *row, char *out, size_t out_bytes
     const char *default_text = row->default_text ? row->default_text : "none";
     if (row->type == OPTION_LIST)
         snprintf(out, out_bytes, " [repeatable]");
-    else if (row->type == OPTION_TEXT || row->type == OPTION_CHOICE || row->max == INT64_MAX)
+    else if (row->type == OPTION_TEXT || row->type == OPTION_CHOICE || row->type == OPTION_CORES ||
+             row->max == INT64_MAX)
         snprintf(out, out_bytes, " [default %s]", default_text);
     else {
         char min[32], max[32];

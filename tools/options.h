@@ -22,13 +22,20 @@
 #define FOR_CONN  (FOR_RUN | FOR_CAT | FOR_WS)
 #define FOR_ALL   (FOR_CONN | FOR_STAT | FOR_PROBE)
 
+#define OPTION_CORES_MAX 3u /* of the thread that owns the loop, that receives, that sends */
+
+struct option_cores {
+    int64_t core[OPTION_CORES_MAX];
+    uint32_t count;
+};
+
 struct option_list {
     const char *items[OPTION_LIST_MAX];
     uint32_t count;
     uint32_t layer; /* that set it: a later one replaces it */
 };
 
-/** The values. Texts live until the process ends. Unset: NULL for texts, -1 for core and fifo. */
+/** The values. Texts live until the process ends. Unset: NULL for texts, -1 for fifo. */
 struct options {
     unsigned command;    /* FOR_* of the command that runs */
     const char *args[2]; /* URL, NAME */
@@ -40,7 +47,7 @@ struct options {
     const char *backend; /* auto, uring, ev, ev:EVENT */
     const char *event;   /* auto, epoll, poll, select, linuxaio, kqueue */
     const char *model;   /* auto, single, two-thread, three-thread */
-    int64_t core;
+    struct option_cores cores;
     const char *idle; /* busy, spin, sleep; --busy sets it; see options_idle() */
     int64_t spin_us;
     struct option_list resolve; /* HOST:PORT:ADDRESS */
