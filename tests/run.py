@@ -30,7 +30,7 @@ import tap_reader  # noqa: E402
 from tap_reader import FAILED, PASSED, SKIPPED, Point  # noqa: E402
 
 WORKERS = 2
-SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "integration", "fuzz"]
+SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "models", "integration", "fuzz"]
 SERIAL_SUITES = {"serial", "bench"}
 # LSan of a process that was killed while it looked for leaks: no finding.
 NO_REPORT = re.compile(r"^==\d+==Unable to get registers from thread \d+\.$", re.MULTILINE)
