@@ -99,6 +99,8 @@ static void *claim(struct upstream *u, size_t bytes,
 {
     void *room = NULL;
     int err;
+    if (u->finding.text)
+        return NULL;
     while ((err = ask(u->client, bytes, &room)) == -EAGAIN && !u->finding.text)
         bad(u, sluice_client_wait(u->client, SLUICE_WAIT_OUTBOX, LOST_NS) <= 0, "no room comes");
     return bad(u, err != 0, "a claim failed") ? NULL : room;
