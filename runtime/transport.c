@@ -2,6 +2,7 @@
  * A transport: one connection bound to one channel on one loop. Its life from connect to close
  * record; the bytes themselves are rx.c's and tx.c's.
  */
+#include "describe.h"
 #include "doorman.h"
 #include "model.h"
 #include "offload.h"
@@ -127,14 +128,6 @@ static void consider_end(struct sluice_transport *t)
         restart_drain(t);
 }
 
-static void say_tls(struct sluice_transport *t, const char *what, const char *why)
-{
-    struct state_text *text = &t->ch->text;
-    snprintf(text->tls, sizeof(text->tls), "%s", what);
-    snprintf(text->tls_reason, sizeof(text->tls_reason), "%s", why);
-    sluice_channel_publish_text(t->ch);
-}
-
 static void publish_end(struct sluice_transport *t, const struct sluice_close_record *r)
 {
     const struct sluice_meta event = {.connection = r->connection,
@@ -180,7 +173,7 @@ static void on_conn_closed(struct sluice_conn *c)
     sluice_tx_reset(&t->tx);
     sluice_secure_end(&t->secure);
     if (t->conn.is_tls && t->secure.error.reason != SLUICE_REASON_NONE)
-        say_tls(t, "failed", t->secure.error.text);
+        sluice_describe_tls(t->ch, "failed", t->secure.error.text);
     if (t->opened_ns) {
         publish_end(t, &record);
         t->connection++;
@@ -320,33 +313,6 @@ static void on_conn_state(struct sluice_conn *c)
     sluice_channel_set_conn_state(t->ch, c->state);
 }
 
-/* "tcp://host:port", and the address behind it when the host is a name. */
-static void fill_text(struct sluice_transport *t)
-{
-    struct state_text *text = &t->ch->text;
-    const struct sluice_url *url = &t->conn.url;
-    char addr[80];
-    sluice_conn_peer(&t->conn, addr, sizeof(addr));
-    bool is_name = strstr(addr, url->host) == NULL;
-    snprintf(text->peer, sizeof(text->peer), "%.3s://%.60s:%.5s%s%.50s%s", url->scheme, url->host,
-             url->port, is_name ? " (" : "", is_name ? addr : "", is_name ? ")" : "");
-    sluice_channel_publish_text(t->ch);
-}
-
-static void describe_tls(struct sluice_transport *t)
-{
-    struct state_text *text = &t->ch->text;
-    sluice_secure_describe(&t->secure, text->tls, sizeof(text->tls), text->tls_reason,
-                           sizeof(text->tls_reason));
-}
-
-static void describe_model(struct sluice_transport *t)
-{
-    struct state_text *text = &t->ch->text;
-    snprintf(text->model, sizeof(text->model), "%s", sluice_model_name(t->crew.runs));
-    snprintf(text->model_reason, sizeof(text->model_reason), "%s", t->crew.reason);
-}
-
 static void refuse_model(struct sluice_transport *t)
 {
     t->secure.error = (struct sluice_tls_error){.reason = SLUICE_REASON_UNSUPPORTED, .alert = -1};
@@ -366,7 +332,6 @@ static int start_crew(struct sluice_transport *t)
     }
     t->tx.remote.thread = t->crew.runs == SLUICE_MODEL_THREE_THREAD ? &t->crew.tx : NULL;
     sluice_away_use(&t->rx, t->crew.runs == SLUICE_MODEL_SINGLE ? NULL : &t->crew.rx);
-    describe_model(t);
     return 0;
 }
 
@@ -412,9 +377,7 @@ static void on_conn_open(struct sluice_conn *c)
         return;
     t->opened_ns = sluice_realtime_ns();
     sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
-    if (c->is_tls)
-        describe_tls(t);
-    fill_text(t);
+    sluice_describe_open(t->ch, c, &t->crew, &t->secure);
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP | SLUICE_READY_TLS, 0);
     sluice_inbox_control(t->ch, &event);
     sluice_tx_start(&t->tx, t->connection);
@@ -429,18 +392,6 @@ static const struct sluice_conn_events conn_events = {.state = on_conn_state,
                                                       .open = on_conn_open,
                                                       .quiesce = on_quiesce,
                                                       .closed = on_conn_closed};
-
-static void describe(struct sluice_transport *t)
-{
-    struct state_text *text = &t->ch->text;
-    bool tls = t->conn.is_tls;
-    snprintf(text->backend, sizeof(text->backend), "%s", sluice_loop_backend(t->loop));
-    snprintf(text->backend_reason, sizeof(text->backend_reason), "%s",
-             sluice_loop_backend_reason(t->loop));
-    snprintf(text->model, sizeof(text->model), "%s", sluice_model_name(t->crew.wanted));
-    snprintf(text->model_reason, sizeof(text->model_reason), "decided when it is open");
-    say_tls(t, "none", tls ? "not agreed yet" : "tcp:// asks for none");
-}
 
 /* At the first tls://: its files are read, its rings made. */
 static int prepare_tls(struct sluice_transport *t)
@@ -491,7 +442,7 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     t->ending = t->ending_first = t->end_begun = t->fin_sent = false;
     t->send_failed = t->tls_failed = false;
     t->tx.connection = t->connection;
-    describe(t);
+    sluice_describe_attempt(t->ch, &t->conn, &t->crew);
     err = sluice_conn_start(&t->conn, &url);
     if (!err)
         t->loop->active++;
@@ -664,7 +615,7 @@ int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *l
         free(t);
         return err;
     }
-    describe(t);
+    sluice_describe_attempt(t->ch, &t->conn, &t->crew);
     sluice_doorman_init(&t->doorman, loop, ch);
     t->source = (struct sluice_source){
         .work = work, .settle = settle, .park = park, .pending = pending, .unpark = unpark};

@@ -141,14 +141,6 @@ def bad_values_are_refused():
 
 
 @test
-def what_is_not_in_this_version_says_so():
-    with World() as w:
-        for flags in (["--model", "two-thread"], ["--model", "three-thread"]):
-            line = one_line(w.run("run", "tcp://127.0.0.1:1", *flags), 39)
-            check(flags[1] in line and "unsupported" in line, line)
-
-
-@test
 def event_mechanisms_by_name():
     """Both ways to ask for one run it, and it is named; what is not there is an error with a remedy."""
     url = "tcp://127.0.0.1:1"

@@ -35,12 +35,12 @@ def run_takes_libev_and_says_why():
             line = engine.wait_for(" open: ")
             reason = f"io_uring: {error}: {why}; libev"
             check(f"backend ev:epoll ({reason}" in line, line)
-            check("model single (plain TCP on ev:epoll)" in line, line)
+            check("model two-thread (plain TCP on ev:epoll, receiving on ev:epoll)" in line, line)
             stat = json.loads(w.run("stat", "feed", "--json").out)
             check_equal(stat["backend"], "ev:epoll", "stat")
             check(stat["backend_reason"].startswith(reason), stat["backend_reason"])
             probe = json.loads(w.run("probe", "--json", program=refused(error)).out)["auto_tcp"]
-            check_equal(probe["model"], "single on ev:epoll", "probe")
+            check_equal(probe["model"], "two-thread on ev", "probe")
             check(probe["reason"].startswith(reason), probe["reason"])
             cat = w.cat("feed")
             sending = in_thread(peer.sendall, data)

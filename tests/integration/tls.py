@@ -12,7 +12,8 @@ import time
 import websockets
 from refusal import says
 from tap import check, check_equal, main, test
-from world import LIMIT_S, World, free_port, in_thread, need, read_to_end, url_of, wait_until
+from world import (LIMIT_S, World, backend, free_port, in_thread, need, read_to_end, url_of,
+                   wait_until)
 from tls_peer import NAME, cert, context, in_kernel, serve_tls, tls_url, trusted
 
 MIB = 1 << 20
@@ -57,7 +58,10 @@ def run_says_what_was_agreed():
         url = serve_tls(w, lambda peer: peer.recv(1), context())
         engine = w.engine(url, "feed", *trusted())
         line = engine.wait_for(" open: ")
-        for part in ("TLS TLSv1.3", os.environ["TLS_PROVIDER"], "verified: chain", "single",
+        model = ("three-thread (TLS in user space, on " if not in_kernel()
+                 else "single (TLS in the kernel, on uring" if backend() == "auto"
+                 else "two-thread (TLS in the kernel, on ")
+        for part in ("TLS TLSv1.3", os.environ["TLS_PROVIDER"], "verified: chain", f"model {model}",
                      "kernel, both ways" if in_kernel() else "user space"):
             check(part in line, f"'{part}' in {line}")
 
