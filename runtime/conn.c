@@ -94,12 +94,16 @@ static void drop_descriptor(struct sluice_conn *c)
 {
     if (c->fd < 0)
         return;
+    const struct sluice_socket_ops *s = sluice_loop_sockets(c->loop);
     if (c->reset)
-        sluice_loop_sockets(c->loop)->reset_on_close(c->loop->be, c->fd);
-    /* Before close(2): a registered slot holds the file, and no FIN would leave. */
+        s->reset_on_close(c->loop->be, c->fd);
+    /* A registered slot holds the file: on Linux 6.1 for a second after it was cleared, and the
+     * peer would hear nothing of a close until then. */
+    else if (c->file >= 0)
+        s->shutdown(c->loop->be, c->fd, SHUT_RDWR);
     if (c->file >= 0)
         c->loop->be->ops->file_remove(c->loop->be, c->file);
-    sluice_loop_sockets(c->loop)->close(c->loop->be, c->fd);
+    s->close(c->loop->be, c->fd);
     c->fd = c->file = -1;
 }
 

@@ -12,6 +12,7 @@ import time
 
 from tap import check, check_equal, is_long, main, test
 from tls_peer import cert, context, kernel_has_tls, serve_tls, trusted
+from tls_proxy import Proxy, flipped_at, in_record_of
 from world import World, free_port, need, wait_until
 
 MIB = 1 << 20
@@ -21,6 +22,7 @@ SUITES = {"1.2": ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA38
           "1.3": ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
                   "TLS_CHACHA20_POLY1305_SHA256")}
 GCM_RECORDS_MIN = 50
+AT_ONCE_S = 0.7
 
 
 def takes_new_keys():
@@ -90,6 +92,21 @@ def required_means_required():
         check_equal((answer.code, answer.out), (48, b""), answer.err)
         for part in ("no kernel TLS", "no tls module", "--ktls auto"):
             check(part in answer.lines()[-1], f"'{part}' in {answer.err}")
+
+
+@test
+def a_close_reaches_the_peer_at_once():
+    """Not a second later, when io_uring of Linux 6.1 lets go of a file whose slot was cleared."""
+    data = b"b" * 999
+    for version in VERSIONS.values():
+        for at in (20, 200, 400, 600, 900, 1010):
+            with World() as w:
+                url = serve_tls(w, lambda peer: (peer.sendall(data), peer.unwrap()),
+                                context(version=version))
+                proxy = Proxy(w, url, in_record_of(len(data), flipped_at)(at))
+                answer = w.run("cat", proxy.url, *trusted())
+                check_equal((answer.code, answer.out), (46, b""), answer.err)
+                check(proxy.up_ended.wait(AT_ONCE_S), f"{version}: the peer still waits, {at}")
 
 
 # ---- the same as in user space -------------------------------------------------------------------
