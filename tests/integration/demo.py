@@ -41,7 +41,7 @@ def demo_runs_where_io_uring_is_refused():
     said = run_demo(launcher=(helper("refuse"), "EPERM"))
     check("TLSv1.3" in said and "verified" in said, f"what TLS ran\n{said}")
     check(re.search(r"backend +ev:epoll: io_uring: EPERM: .*seccomp", said), said)
-    check(re.search(r"model +(three|two)-thread: TLS in .* on ev:epoll", said), said)
+    check(re.search(r"model +(single|two-thread|three-thread): TLS in .* on ev:epoll", said), said)
 
 
 @test

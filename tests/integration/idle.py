@@ -6,6 +6,7 @@ import signal
 import time
 
 from tap import check, check_equal, main, skip, test
+from tls_peer import context, serve_tls, trusted
 from world import World, backend, need, url_of, wait_until
 
 WATCHED_S = 2.0
@@ -121,6 +122,27 @@ def sleeping_engine_makes_no_system_call():
     with idle_engine("--idle", "sleep") as (w, engine, peer, _):
         check_equal(calls_while_idle(w, engine), "", f"calls in {WATCHED_S} s")
         check_it_is_seen(w, engine, peer)
+
+
+@test
+def three_threads_are_not_woken():
+    def greet(peer):
+        peer.sendall(b"x")
+        peer.recv(1)
+        peer.unwrap()
+
+    with World() as w:
+        engine = w.engine(serve_tls(w, greet, context()), "feed", *trusted(), "--ktls", "off",
+                          "--model", "three-thread")
+        cat = w.cat("feed")
+        check_equal(cat.stdout.read(1), b"x", "stdout")
+        wait_until(lambda: settled(engine), "the threads to sleep")
+        before = switches(engine.pid)
+        check_equal(calls_while_idle(w, engine), "", f"calls in {WATCHED_S} s")
+        check(switches(engine.pid) - before <= 20, "woken (strace's stops aside)")
+        cat.stdin.close()
+        cat.ends(0)
+        engine.ends(0)
 
 
 @test
