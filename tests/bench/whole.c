@@ -19,7 +19,9 @@ void engine_run(const struct engine_config *cfg, struct engine_end *end)
                                                       .inbox_bytes = cfg->inbox_bytes,
                                                       .metadata_entries = cfg->metadata_entries};
     const struct sluice_transport_config transport_cfg = {
-        .receive = cfg->receive, .tls = cfg->tls, .ktls = cfg->ktls};
+        .receive = cfg->receive, .tls = cfg->tls, .ktls = cfg->ktls, .model = cfg->model};
+    struct sluice_client *client = NULL;
+    pthread_t upstream;
 
     if (sluice_loop_create(&engine_loop, &loop_cfg, why, sizeof(why)))
         bench_fail("%s", why);
@@ -28,9 +30,16 @@ void engine_run(const struct engine_config *cfg, struct engine_end *end)
                                         &cfg->events, cfg->user) == 0);
     if (cfg->attach)
         BENCH_CHECK(sluice_transport_upstream(transport) != NULL);
+    if (cfg->upstream) {
+        BENCH_CHECK(sluice_attach_local(&client, channel, SLUICE_UPSTREAM) == 0);
+        BENCH_CHECK(pthread_create(&upstream, NULL, cfg->upstream, client) == 0);
+    }
     snprintf(url, sizeof(url), "%s://127.0.0.1:%u", cfg->tls ? "tls" : "tcp", cfg->port);
     BENCH_CHECK(sluice_transport_connect(transport, url) == 0);
     BENCH_CHECK(sluice_loop_run(engine_loop) == 0);
+    if (cfg->upstream)
+        bench_join(upstream);
+    sluice_detach(client);
 
     sluice_channel_state(channel, &end->state);
     uint64_t last = end->state.close_count - 1;

@@ -1,6 +1,6 @@
 /*
- * A loop, a channel and a transport whose upstream is in line, opened and run to the end: what the
- * programs that need the whole engine share.
+ * A loop, a channel and a transport, opened and run to the end: what the programs that need the
+ * whole engine share. Its upstream is in line, or on a thread of its own.
  */
 #ifndef BENCH_WHOLE_H
 #define BENCH_WHOLE_H
@@ -18,7 +18,9 @@ struct engine_config {
     uint32_t metadata_entries;
     const struct sluice_tls_config *tls; /* NULL: plain */
     enum sluice_ktls ktls;
-    bool attach; /* an upstream in line */
+    enum sluice_model model;
+    bool attach;                     /* an upstream in line */
+    void *(*upstream)(void *client); /* a thread's function, struct sluice_client *; or NULL */
     struct sluice_transport_events events;
     void *user;
 };
