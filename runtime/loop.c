@@ -253,7 +253,8 @@ int sluice_loop_run(struct sluice_loop *loop)
     int n = 0;
     loop->last_work_ns = loop->now_ns;
     while (loop->active && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
-        n = n == 0 && may_sleep(loop) ? sleep_turn(loop) : turn(loop, 0);
+        bool may = (n == 0 || loop->sleeps_early) && may_sleep(loop);
+        n = may ? sleep_turn(loop) : turn(loop, 0);
         if (n < 0)
             return n;
         if (n > 0)

@@ -122,10 +122,12 @@ static enum libev_outcome attempt_send(struct libev_slot *slot, int32_t *result)
     return wants_rest && slot->sent_bytes < all ? LIBEV_PARK : LIBEV_END;
 }
 
-static enum libev_outcome attempt_poll(const struct sluice_op *op, int32_t *result)
+static enum libev_outcome attempt_poll(struct libev_slot *slot, int32_t *result)
 {
-    struct pollfd p = {.fd = op->fd, .events = (short)op->poll.events};
-    int n = poll(&p, 1, 0);
+    const struct sluice_op *op = slot->op;
+    struct pollfd p = {.fd = op->fd, .events = (short)op->poll.events, .revents = slot->ready};
+    int n = slot->ready ? 1 : poll(&p, 1, 0);
+    slot->ready = 0;
     if (n < 0)
         return failed(errno, result);
     if (n == 0)
@@ -147,7 +149,7 @@ enum libev_outcome libev_attempt(struct libev_slot *slot, int32_t *result)
     case SLUICE_OP_SEND:
         return attempt_send(slot, result);
     case SLUICE_OP_POLL:
-        return attempt_poll(op, result);
+        return attempt_poll(slot, result);
     case SLUICE_OP_KINDS:
         break;
     }

@@ -7,6 +7,7 @@
 #include "base/check.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -63,6 +64,8 @@ static void on_ready(struct ev_loop *loop, ev_io *watcher, int events)
     struct libev_slot *slot = (struct libev_slot *)watcher;
     if (events & EV_ERROR)
         slot->unwatched = true;
+    else
+        slot->ready = (short)((events & EV_READ ? POLLIN : 0) | (events & EV_WRITE ? POLLOUT : 0));
     if (events & EV_ERROR || slot->told_turn != ev->turn)
         enqueue(ev, slot);
 }
@@ -154,6 +157,7 @@ static int libev_submit(struct sluice_backend *be, struct sluice_op *op)
     slot->sent_bytes = 0;
     slot->told_turn = 0;
     slot->cancelled = slot->connecting = slot->unwatched = false;
+    slot->ready = 0;
     op->backend_word[0] = (uint64_t)(slot - ev->slots);
     if (op->kind == SLUICE_OP_RECV && op->region) {
         SLUICE_CHECK(op->region->lent > op->region->pos);
@@ -195,7 +199,8 @@ static int libev_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     struct libev *ev = libev_of(be);
     ev->turn++;
     int n = run_queue(ev, out, max);
-    if (n == max)
+    ev->looked = n == 0 || !ev->looked; /* what ended at once is told at once, every other time */
+    if (n == max || !ev->looked)
         return n;
     int err = look(ev, n > 0 ? 0 : timeout_ns);
     n += run_queue(ev, out + n, max - n);

@@ -21,6 +21,7 @@ struct libev_slot {
     bool cancelled;
     bool connecting; /* connect(2) was called */
     bool unwatched;  /* the event mechanism refused the descriptor */
+    short ready;     /* POLL: what the mechanism said since the last attempt */
 };
 
 struct libev {
@@ -28,6 +29,7 @@ struct libev {
     struct ev_loop *loop;
     ev_timer timer;
     uint64_t turn;            /* counts calls of poll() */
+    bool looked;              /* the last one asked what is ready */
     struct libev_slot *slots; /* ops_max */
     struct libev_slot *free;
     struct libev_slot *queue, **queue_end; /* worth an attempt, in that order */
