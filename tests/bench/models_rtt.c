@@ -26,6 +26,7 @@ enum variant {
     THREE_EV,
     RELAY_THREE,
     TLS_SINGLE_URING,
+    THREE_AUTO,
     VARIANTS
 };
 
@@ -37,6 +38,8 @@ static const char *const texts[VARIANTS] = {
     [THREE_EV] = "64-byte round trip over TLS, three-thread on ev, asleep, p50",
     [RELAY_THREE] = "bare relay of three threads",
     [TLS_SINGLE_URING] = "TLS, single on uring",
+    [THREE_AUTO] = "64-byte round trip over TLS, three-thread as auto has it (uring, sockets on "
+                   "ev), asleep, p50",
 };
 
 /* ---- the upstream ---- */
@@ -79,13 +82,15 @@ static double run(int v, uint16_t port, uint16_t tls_port)
     bool tls = v >= THREE_EV;
     const struct engine_config cfg = {
         .port = tls ? tls_port : port,
-        .backend = v == TWO_EV || v == THREE_EV ? "ev" : "uring",
+        .backend = v == TWO_EV || v == THREE_EV ? "ev"
+                   : v == THREE_AUTO            ? "auto"
+                                                : "uring",
         .idle = SLUICE_IDLE_SLEEP,
         .tls = tls ? &bare_tls_config : NULL,
         .ktls = SLUICE_KTLS_OFF,
-        .model = v == TWO_EV || v == TWO_URING ? SLUICE_MODEL_TWO_THREAD
-                 : v == THREE_EV               ? SLUICE_MODEL_THREE_THREAD
-                                               : SLUICE_MODEL_SINGLE,
+        .model = v == TWO_EV || v == TWO_URING      ? SLUICE_MODEL_TWO_THREAD
+                 : v == THREE_EV || v == THREE_AUTO ? SLUICE_MODEL_THREE_THREAD
+                                                    : SLUICE_MODEL_SINGLE,
         .upstream = upstream,
     };
     struct engine_end end;
@@ -139,6 +144,7 @@ int main(int argc, char **argv)
     bench_join(tls_echo);
     say("two_thread_round_trip", TWO_EV, RELAY_TWO);
     say("three_thread_round_trip", THREE_EV, RELAY_THREE);
+    say("three_thread_auto_round_trip", THREE_AUTO, RELAY_THREE);
     beside(SINGLE_URING);
     beside(TWO_URING);
     beside(TLS_SINGLE_URING);
