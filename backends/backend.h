@@ -22,6 +22,8 @@
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
 
+#include "backends/stamp.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -110,12 +112,14 @@ static inline void sluice_op_init(struct sluice_op *op, enum sluice_op_kind kind
  */
 struct sluice_region {
     uint8_t *base;
-    uint64_t bytes;       /* a power of two; base[0 .. 2 * bytes) is mapped */
-    uint64_t pos;         /* where the next byte goes; owner's */
-    uint64_t lent;        /* the backend may write below this position */
-    uint32_t slice_bytes; /* lent moves in steps of this; 1: any. Set by region_open() */
-    uint16_t id;          /* the backend's */
-    uint16_t one_shot;    /* owner's wish at region_open(): slices of 1 byte, no buffers */
+    uint64_t bytes;             /* a power of two; base[0 .. 2 * bytes) is mapped */
+    uint64_t pos;               /* where the next byte goes; owner's */
+    uint64_t lent;              /* the backend may write below this position */
+    uint32_t slice_bytes;       /* lent moves in steps of this; 1: any. Set by region_open() */
+    uint16_t id;                /* the backend's */
+    uint16_t one_shot;          /* owner's wish at region_open(): slices of 1 byte, no buffers */
+    struct sluice_stamp *stamp; /* or NULL; one_shot only: of each receive (stamp.h). The owner
+                                   takes it before the next poll. */
     void *backend_data;
 };
 
@@ -142,6 +146,11 @@ struct sluice_socket_ops {
     void (*close)(struct sluice_backend *be, int fd);
     bool (*was_reset)(struct sluice_backend *be, int fd);       /* see 10 */
     uint64_t (*acked_bytes)(struct sluice_backend *be, int fd); /* UINT64_MAX: not known */
+    /** Receives into a region with a stamp have one; hardware: of the NIC's. 0 or negative errno.
+     */
+    int (*stamp)(struct sluice_backend *be, int fd, bool hardware);
+    /** What TCP received so far: bytes of the stream, packets with data. False: not known. */
+    bool (*segments)(struct sluice_backend *be, int fd, uint64_t *bytes, uint32_t *segments);
     /** Kernel TLS: one record that is no data. Bytes, -EAGAIN or another negative errno. */
     ssize_t (*send_record)(struct sluice_backend *be, int fd, unsigned type, const void *data,
                            size_t bytes);

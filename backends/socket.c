@@ -53,7 +53,7 @@ static bool tcp_info(int fd, struct tcp_info *info)
 {
     socklen_t bytes = sizeof(*info);
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &bytes) == 0 &&
-           bytes >= offsetof(struct tcp_info, tcpi_bytes_received);
+           bytes >= offsetof(struct tcp_info, tcpi_delivery_rate);
 }
 
 /* A FIN alone leaves CLOSE_WAIT. CLOSE, with our side open, comes of a RST only. */
@@ -71,6 +71,22 @@ static uint64_t kernel_acked_bytes(struct sluice_backend *be, int fd)
     if (!tcp_info(fd, &info))
         return UINT64_MAX;
     return info.tcpi_bytes_acked - (info.tcpi_bytes_acked > 0); /* our SYN counts as one */
+}
+
+static int kernel_stamp(struct sluice_backend *be, int fd, bool hardware)
+{
+    (void)be;
+    return sluice_stamp_enable(fd, hardware);
+}
+
+static bool kernel_segments(struct sluice_backend *be, int fd, uint64_t *bytes, uint32_t *segments)
+{
+    struct tcp_info info = {0};
+    (void)be;
+    bool known = tcp_info(fd, &info);
+    *bytes = info.tcpi_bytes_received;
+    *segments = info.tcpi_data_segs_in;
+    return known;
 }
 
 /* ---- kernel TLS: records by their type ---- */
@@ -127,6 +143,8 @@ const struct sluice_socket_ops sluice_kernel_sockets = {
     .close = kernel_close,
     .was_reset = kernel_was_reset,
     .acked_bytes = kernel_acked_bytes,
+    .stamp = kernel_stamp,
+    .segments = kernel_segments,
     .send_record = kernel_send_record,
     .recv_record = kernel_recv_record,
 };

@@ -156,7 +156,8 @@ static void merge(struct sluice_channel *ch, const struct sluice_meta *stamps, u
     p->latest_raw_frame_poll_cycle = stamps->latest_raw_frame_poll_cycle;
     p->ssl_read_cycle = stamps->ssl_read_cycle;
     p->flags = (uint8_t)((p->flags & ~SLUICE_META_RECORD_END) | stamps->flags);
-    uint32_t packets = (uint32_t)p->nic_packet_ct + stamps->nic_packet_ct;
+    bool known = p->nic_packet_ct && stamps->nic_packet_ct;
+    uint32_t packets = known ? (uint32_t)p->nic_packet_ct + stamps->nic_packet_ct : 0;
     p->nic_packet_ct = (uint16_t)(packets > UINT16_MAX ? UINT16_MAX : packets);
     sluice_count(ch, SLUICE_COUNTER_merged_receives, 1);
 }

@@ -125,6 +125,7 @@ void sluice_away_ended(struct sluice_rx *rx, int32_t result)
 void sluice_away_tell(struct sluice_rx *rx)
 {
     atomic_store_explicit(&rx->away.seen_cycle, rx->loop->poll_cycle, memory_order_relaxed);
+    atomic_store_explicit(&rx->away.stamp_ns, rx->packets.last_ns, memory_order_relaxed);
     sluice_loop_nudge(rx->conn->loop);
 }
 

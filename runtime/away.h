@@ -16,6 +16,7 @@ struct sluice_away {
     bool out;                     /* it is there, or on its way */
     _Atomic bool recalled;
     _Atomic uint64_t seen_cycle; /* when the newest ciphertext was there */
+    _Atomic uint64_t stamp_ns;   /* and when its last packet came */
     _Atomic bool wants_room;     /* asleep until ciphertext was taken */
     struct sluice_post go, back;
     struct sluice_source source;

@@ -196,6 +196,8 @@ static int open_socket(struct sluice_conn *c)
     if (c->cfg->sndbuf_bytes)
         set_number(c, fd, SOL_SOCKET, SO_SNDBUF, c->cfg->sndbuf_bytes);
     c->fd = fd;
+    if (c->cfg->timestamps) /* before the first packet */
+        return s->stamp(be, fd, c->cfg->timestamps == SLUICE_TIMESTAMPS_HARDWARE);
     return 0;
 }
 

@@ -17,6 +17,7 @@ struct sluice_conn_config {
     uint64_t connect_timeout_ns;
     uint64_t tls_timeout_ns;
     uint32_t rcvbuf_bytes, sndbuf_bytes;
+    enum sluice_timestamps timestamps;
 };
 
 struct sluice_conn_events {

@@ -51,7 +51,7 @@ int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
     s->answer_due = s->notify_due = s->refusal_due = false;
     s->alert_due = -1;
     if (s->ktls == SLUICE_KTLS_OFF)
-        return cannot(s, "--ktls off", 0);
+        return cannot(s, s->ktls_off ? s->ktls_off : "--ktls off", 0);
     if (!s->provider->keys)
         return cannot(s, "this TLS provider does not hand its keys over", 0);
     int err = set_option(c, IPPROTO_TCP, TCP_ULP, "tls", 3);

@@ -8,6 +8,7 @@
 
 #include "away.h"
 #include "conn.h"
+#include "packets.h"
 #include "remote.h"
 #include "secure.h"
 #include "rings/engine.h"
@@ -32,11 +33,12 @@ struct sluice_rx {
     struct sluice_secure *secure;
     struct sluice_region raw; /* its ciphertext; base NULL: not opened */
     bool armed, eof;
-    bool socket_eof;         /* with TLS: no ciphertext follows */
-    bool stalled;            /* nothing is armed, or nothing decrypted: the inbox is full */
-    bool raw_full;           /* the loop that receives; decrypting makes room */
-    uint64_t raw_seen;       /* up to where of raw was decrypted, or tried to */
-    uint64_t received_bytes; /* of this connection */
+    bool socket_eof;               /* with TLS: no ciphertext follows */
+    bool stalled;                  /* nothing is armed, or nothing decrypted: the inbox is full */
+    bool raw_full;                 /* the loop that receives; decrypting makes room */
+    uint64_t raw_seen;             /* up to where of raw was decrypted, or tried to */
+    uint64_t received_bytes;       /* of this connection */
+    struct sluice_packets packets; /* with conn->cfg->timestamps */
 };
 
 int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,

@@ -28,6 +28,10 @@ int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice
                                         .bytes = ch->inbox.bytes,
                                         .pos = ch->inbox.tail,
                                         .one_shot = how == SLUICE_RECEIVE_ONE_SHOT};
+    if (conn->cfg->timestamps) {
+        rx->region.one_shot = true;
+        rx->region.stamp = &rx->packets.wire;
+    }
     sluice_op_init(&rx->op, SLUICE_OP_RECV, on_recv);
     return be->ops->region_open(be, &rx->region);
 }
@@ -44,8 +48,10 @@ void sluice_rx_fini(struct sluice_rx *rx)
 int sluice_rx_open_raw(struct sluice_rx *rx)
 {
     struct sluice_backend *be = rx->conn->loop->be;
-    struct sluice_region raw = {
-        .base = rx->secure->raw, .bytes = SECURE_RAW_BYTES, .one_shot = rx->region.one_shot};
+    struct sluice_region raw = {.base = rx->secure->raw,
+                                .bytes = SECURE_RAW_BYTES,
+                                .one_shot = rx->region.one_shot,
+                                .stamp = rx->region.stamp};
     rx->raw = raw;
     int err = be->ops->region_open(be, &rx->raw);
     if (err)
@@ -167,6 +173,7 @@ int sluice_rx_start(struct sluice_rx *rx)
         return err;
     rx->eof = rx->socket_eof = rx->stalled = false;
     rx->received_bytes = 0;
+    sluice_packets_start(&rx->packets);
     if (tls)
         decrypt(rx); /* a client speaks first */
     arm(rx);
@@ -181,15 +188,46 @@ void sluice_rx_stop(struct sluice_rx *rx)
         rx->loop->be->ops->cancel(rx->loop->be, &rx->op);
 }
 
+/* Of ciphertext that another thread received the last packet's time is all that is known here. */
+static void stamp(struct sluice_rx *rx, struct sluice_meta *stamps)
+{
+    bool elsewhere = rx->away.out && !sluice_rx_takes_inbox(rx);
+    const struct sluice_packets *p = &rx->packets;
+    stamps->latest_nic_timestamp_ns =
+        elsewhere ? atomic_load_explicit(&rx->away.stamp_ns, memory_order_relaxed) : p->last_ns;
+    if (!elsewhere) {
+        stamps->first_nic_timestamp_ns = p->first_ns;
+        stamps->nic_packet_ct = (uint16_t)(p->count > UINT16_MAX ? UINT16_MAX : p->count);
+    }
+    if (stamps->latest_nic_timestamp_ns)
+        stamps->flags |= rx->conn->cfg->timestamps == SLUICE_TIMESTAMPS_HARDWARE
+                             ? SLUICE_META_STAMP_HW
+                             : SLUICE_META_STAMP_SW;
+}
+
+/* A receive of so many bytes; some of what came before it may still wait to be decrypted. */
+static void note_packets(struct sluice_rx *rx, uint32_t bytes)
+{
+    const struct sluice_secure *s = rx->secure;
+    bool more =
+        sluice_secure_is_on(s) && sluice_secure_at(&s->raw_head) != sluice_secure_at(&s->raw_tail);
+    if (more)
+        sluice_packets_add(&rx->packets, rx->loop, rx->op.fd, bytes);
+    else
+        sluice_packets_note(&rx->packets, rx->loop, rx->op.fd, bytes);
+}
+
 /* seen: when the completion was taken. raw_cycle: just before the bytes were read or decrypted. */
 static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t seen, uint64_t raw_cycle,
                     uint8_t flags)
 {
-    const struct sluice_meta stamps = {.first_nic_frame_poll_cycle = seen,
-                                       .latest_nic_frame_poll_cycle = seen,
-                                       .latest_raw_frame_poll_cycle = raw_cycle,
-                                       .ssl_read_cycle = sluice_cycles(),
-                                       .flags = flags};
+    struct sluice_meta stamps = {.first_nic_frame_poll_cycle = seen,
+                                 .latest_nic_frame_poll_cycle = seen,
+                                 .latest_raw_frame_poll_cycle = raw_cycle,
+                                 .ssl_read_cycle = sluice_cycles(),
+                                 .flags = flags};
+    if (rx->conn->cfg->timestamps)
+        stamp(rx, &stamps);
     rx->received_bytes += bytes;
     sluice_inbox_arrived(rx->ch, &stamps, bytes);
 }
@@ -277,6 +315,8 @@ static void received(struct sluice_rx *rx, uint32_t bytes)
     struct sluice_secure *s = rx->secure;
     if (rx->op.region)
         rx->op.region->pos += bytes;
+    if (rx->conn->cfg->timestamps)
+        note_packets(rx, bytes);
     if (sluice_rx_takes_inbox(rx)) {
         arrived(rx, bytes, rx->loop->poll_cycle, rx->loop->poll_cycle, 0);
         return;

@@ -103,6 +103,14 @@ struct sluice_transport_events {
                      void *user);
 };
 
+/** When packets came, in `*_nic_timestamp_ns` (CLOCK_REALTIME) and nic_packet_ct, where it can be
+ *  said for certain. One receive at a time then, and TLS not in the kernel, which gives none. */
+enum sluice_timestamps {
+    SLUICE_TIMESTAMPS_OFF,
+    SLUICE_TIMESTAMPS_SOFTWARE, /* as the kernel took them from the NIC */
+    SLUICE_TIMESTAMPS_HARDWARE, /* the NIC's own; it must have been told to, and is asked whether */
+};
+
 /** Who encrypts: the kernel in both directions, or this process. */
 enum sluice_ktls { SLUICE_KTLS_AUTO, SLUICE_KTLS_REQUIRE, SLUICE_KTLS_OFF };
 
@@ -115,6 +123,7 @@ struct sluice_transport_config {
     uint32_t rcvbuf_bytes;       /* SO_RCVBUF, 0: the system's */
     uint32_t sndbuf_bytes;       /* SO_SNDBUF, 0: the system's */
     enum sluice_receive receive;
+    enum sluice_timestamps timestamps;
     /** For tls://; borrowed while the transport lives. NULL: verified against the system's CA
      *  store. */
     const struct sluice_tls_config *tls;
@@ -151,9 +160,8 @@ SLUICE_API void sluice_transport_destroy(struct sluice_transport *t);
  * for this call.
  * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme this build lacks;
  *         -EISCONN a connection is there already;
- *         -ENOTSUP, -EBADF the model or TLS of the config is refused: sluice_transport_why() says
- * why;
- *         -EAGAIN the upstream has yet to read how the last one ended.
+ *         -ENOTSUP, -EBADF the model, time stamps or TLS of the config is refused:
+ * sluice_transport_why() says why; -EAGAIN the upstream has yet to read how the last one ended.
  */
 SLUICE_API int sluice_transport_connect(struct sluice_transport *t, const char *url);
 

@@ -172,7 +172,7 @@ static void on_conn_closed(struct sluice_conn *c)
     fill_record(t, &record);
     sluice_tx_reset(&t->tx);
     sluice_secure_end(&t->secure);
-    if (t->conn.is_tls && t->secure.error.reason != SLUICE_REASON_NONE)
+    if (t->secure.error.reason != SLUICE_REASON_NONE)
         sluice_describe_tls(t->ch, "failed", t->secure.error.text);
     if (t->opened_ns) {
         publish_end(t, &record);
@@ -313,10 +313,22 @@ static void on_conn_state(struct sluice_conn *c)
     sluice_channel_set_conn_state(t->ch, c->state);
 }
 
-static void refuse_model(struct sluice_transport *t)
+static void refuse(struct sluice_transport *t, const char *why)
 {
     t->secure.error = (struct sluice_tls_error){.reason = SLUICE_REASON_UNSUPPORTED, .alert = -1};
-    snprintf(t->secure.error.text, sizeof(t->secure.error.text), "%s", t->crew.reason);
+    snprintf(t->secure.error.text, sizeof(t->secure.error.text), "%s", why);
+}
+
+/* The interface is known only now. */
+static int check_stamps(struct sluice_transport *t)
+{
+    char why[160];
+    if (t->conn_cfg.timestamps != SLUICE_TIMESTAMPS_HARDWARE ||
+        sluice_stamp_check_hardware(t->conn.fd, why, sizeof(why)) == 0)
+        return 0;
+    refuse(t, why);
+    sluice_conn_close(&t->conn, SLUICE_REASON_UNSUPPORTED, 0);
+    return -ENOTSUP;
 }
 
 /* Now that it is known what the connection is. */
@@ -326,7 +338,7 @@ static int start_crew(struct sluice_transport *t)
         .tls = t->conn.is_tls, .in_kernel = t->secure.in_kernel, .in_line = t->upstream != NULL};
     int err = sluice_crew_choose(&t->crew, &facts);
     if (err) {
-        refuse_model(t);
+        refuse(t, t->crew.reason);
         sluice_conn_close(&t->conn, t->secure.error.reason, err == -ENOTSUP ? 0 : -err);
         return err;
     }
@@ -361,6 +373,8 @@ static void on_conn_secure(struct sluice_conn *c)
 {
     struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
+    if (check_stamps(t))
+        return;
     if (sluice_secure_begin(&t->secure, c->url.host) || sluice_offload_prepare(&t->secure, c))
         sluice_conn_close(c, t->secure.error.reason, 0);
     else
@@ -373,7 +387,7 @@ static void on_conn_open(struct sluice_conn *c)
     const struct sluice_meta event = {.connection = t->connection,
                                       .event_cycle = sluice_cycles(),
                                       .event = SLUICE_EVENT_CONNECTED};
-    if (start_crew(t))
+    if ((!c->is_tls && check_stamps(t)) || start_crew(t))
         return;
     t->opened_ns = sluice_realtime_ns();
     sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
@@ -398,9 +412,13 @@ static int prepare_tls(struct sluice_transport *t)
 {
     if (t->rx.raw.base)
         return 0;
-    bool three = t->crew.wanted == SLUICE_MODEL_THREE_THREAD; /* it is for user space */
-    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg,
-                                 three ? SLUICE_KTLS_OFF : t->ktls);
+    enum sluice_ktls ktls = t->ktls;
+    t->secure.ktls_off = t->conn_cfg.timestamps ? "--timestamps: the kernel's TLS gives none"
+                         : t->crew.wanted == SLUICE_MODEL_THREE_THREAD ? "--model three-thread"
+                                                                       : NULL;
+    if (t->secure.ktls_off)
+        ktls = SLUICE_KTLS_OFF;
+    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg, ktls);
     if (!err)
         err = sluice_rx_open_raw(&t->rx);
     if (!err)
@@ -431,8 +449,12 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
         return -EAGAIN;
     int err = sluice_crew_check(&t->crew, t->conn.is_tls, t->ktls, t->upstream != NULL);
     if (err) {
-        refuse_model(t);
+        refuse(t, t->crew.reason);
         return err;
+    }
+    if (t->conn.is_tls && t->conn_cfg.timestamps && t->ktls == SLUICE_KTLS_REQUIRE) {
+        refuse(t, "--timestamps: the kernel's TLS gives none: take --ktls auto or off");
+        return -ENOTSUP;
     }
     sluice_crew_place(&t->crew, t->receive_core, t->send_core);
     err = t->conn.is_tls ? prepare_tls(t) : 0;
@@ -578,6 +600,7 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
                                                                         : CONNECT_TIMEOUT_DEFAULT,
                                               .rcvbuf_bytes = cfg->rcvbuf_bytes,
                                               .sndbuf_bytes = cfg->sndbuf_bytes};
+    t->conn_cfg.timestamps = cfg->timestamps;
     t->conn_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
     t->tls_cfg = cfg->tls;
     t->tls_provider = cfg->tls_provider;

@@ -225,6 +225,9 @@ static int create_transport(struct engine *e, const struct options *o,
         .ktls = strcmp(o->ktls, "require") == 0 ? SLUICE_KTLS_REQUIRE
                 : strcmp(o->ktls, "off") == 0   ? SLUICE_KTLS_OFF
                                                 : SLUICE_KTLS_AUTO,
+        .timestamps = strcmp(o->timestamps, "hardware") == 0   ? SLUICE_TIMESTAMPS_HARDWARE
+                      : strcmp(o->timestamps, "software") == 0 ? SLUICE_TIMESTAMPS_SOFTWARE
+                                                               : SLUICE_TIMESTAMPS_OFF,
         .model = model_of(o->model),
         .receive_core = core_of(&o->cores, 1),
         .send_core = core_of(&o->cores, 2),

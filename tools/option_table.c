@@ -36,6 +36,8 @@ const struct option_row option_rows[] = {
      "bytes of SO_RCVBUF; 0: the system's"},
     {"sndbuf", OPTION_SIZE, FOR_CONN, AT(sndbuf_bytes), "SIZE", "0", 0, GI,
      "bytes of SO_SNDBUF; 0: the system's"},
+    {"timestamps", OPTION_CHOICE, FOR_CONN, AT(timestamps), "off|software|hardware", "off", 0, 0,
+     "when packets came, in MSG_METADATA; not with TLS in the kernel"},
     /* ---- how it runs */
     {"backend", OPTION_CHOICE, FOR_CONN, AT(backend),
      "auto|uring|ev|ev:epoll|ev:poll|ev:select|ev:linuxaio|ev:kqueue", "auto", 0, 0,

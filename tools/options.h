@@ -56,6 +56,7 @@ struct options {
     int64_t inbox_bytes, outbox_bytes;
     int64_t metadata_entries, pongs_slots;
     int64_t rcvbuf_bytes, sndbuf_bytes; /* 0: the system's */
+    const char *timestamps;             /* off, software, hardware */
     bool mlock;
     int64_t fifo; /* priority */
     const char *log_level;

@@ -86,9 +86,14 @@ static enum libev_outcome attempt_region(struct libev_slot *slot, int32_t *resul
     if (room > INT_MAX)
         room = INT_MAX;
     uint8_t *to = region->base + (slot->region_pos & (region->bytes - 1));
-    ssize_t count = recv(op->fd, to, (size_t)room, MSG_DONTWAIT);
+    struct sluice_stamp *stamp = region->stamp;
+    ssize_t count =
+        stamp ? recvmsg(op->fd, sluice_stamp_prepare(stamp, to, (size_t)room), MSG_DONTWAIT)
+              : recv(op->fd, to, (size_t)room, MSG_DONTWAIT);
     if (count < 0)
         return failed(errno, result);
+    if (stamp)
+        sluice_stamp_take(stamp);
     *result = (int32_t)count;
     slot->region_pos += (uint64_t)count;
     return count == 0 || region->one_shot || (uint64_t)count == room ? LIBEV_END : LIBEV_TELL;

@@ -66,6 +66,19 @@ static bool sim_was_reset(struct sluice_backend *be, int fd)
     return end && end->reset;
 }
 
+static int sim_stamp(struct sluice_backend *be, int fd, bool hardware)
+{
+    (void)be, (void)fd, (void)hardware;
+    return -ENOTSUP; /* its packets have no time */
+}
+
+static bool sim_segments(struct sluice_backend *be, int fd, uint64_t *bytes, uint32_t *segments)
+{
+    (void)be, (void)fd;
+    *bytes = *segments = 0;
+    return false;
+}
+
 static uint64_t sim_acked_bytes(struct sluice_backend *be, int fd)
 {
     const struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
@@ -80,6 +93,8 @@ const struct sluice_socket_ops sluice_sim_sockets = {
     .close = sim_close,
     .was_reset = sim_was_reset,
     .acked_bytes = sim_acked_bytes,
+    .stamp = sim_stamp,
+    .segments = sim_segments,
     .send_record = sim_send_record,
     .recv_record = sim_recv_record,
 };

@@ -144,6 +144,11 @@ void uring_region_prep(const struct uring *u, struct io_uring_sqe *sqe, const st
     SLUICE_CHECK(room > 0);
     SLUICE_CHECK((op->flags & SLUICE_OP_MULTI) || region->one_shot);
     unsigned credit = room > INT_MAX ? INT_MAX : (unsigned)room;
+    if (region->stamp) {
+        void *to = region->base + (region->pos & (region->bytes - 1));
+        io_uring_prep_recvmsg(sqe, op->fd, sluice_stamp_prepare(region->stamp, to, credit), 0);
+        return;
+    }
     if (!region->backend_data) {
         io_uring_prep_recv(sqe, op->fd, region->base + (region->pos & (region->bytes - 1)), credit,
                            0);
@@ -161,6 +166,8 @@ void uring_region_prep(const struct uring *u, struct io_uring_sqe *sqe, const st
 int32_t uring_region_result(struct sluice_region *region, const struct io_uring_cqe *cqe)
 {
     struct inc_ring *inc = region->backend_data;
+    if (region->stamp && cqe->res > 0)
+        sluice_stamp_take(region->stamp);
     if (!inc || cqe->res <= 0)
         return cqe->res;
     unsigned bid = cqe->flags >> IORING_CQE_BUFFER_SHIFT;

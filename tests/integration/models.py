@@ -99,6 +99,10 @@ def what_is_asked_for_runs():
         for model in ("single", "three-thread"):
             line = runs(w, url, model, *trusted(), "--model", model, "--ktls", "off")
             check("asked for" in line, line)
+        stamped = ("--timestamps", "software")
+        runs(w, w.serve(echo), "two-thread", "--model", "two-thread", *stamped)
+        line = runs(w, url, "three-thread", *trusted(), *stamped)
+        check("user space (--timestamps: " in line, line)
         if in_kernel():
             runs(w, url, "two-thread", *trusted(), "--model", "two-thread")
             runs(w, url, "three-thread", *trusted(), "--model", "three-thread")
@@ -131,6 +135,10 @@ def what_cannot_be_is_refused():
              "take three-thread")
         says(w.run("run", tls, *trusted(), *three, "--ktls", "require"), 39, "three-thread",
              "--ktls off")
+        says(w.run("run", tls, *trusted(), "--timestamps", "software", "--ktls", "require"), 39,
+             "--timestamps", "--ktls auto")
+        engine = w.start([sluice(), "run", plain, "--timestamps", "hardware"])
+        ends_saying(engine, 39, "--timestamps hardware: interface lo: ", "take software")
         if not in_kernel():  # known only after the handshake
             engine = w.start([sluice(), "run", tls, *trusted(), *two])
             ends_saying(engine, 39, "two-thread", "user space", "take three-thread")
