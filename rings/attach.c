@@ -6,8 +6,8 @@
 #include "rings/memory.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/system.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,7 +23,8 @@ int sluice_client_say(int sock, enum link_say what, enum sluice_role role)
     struct link_message msg = {.magic = LINK_MAGIC,
                                .say = (uint16_t)what,
                                .layout = SLUICE_LAYOUT_VERSION,
-                               .role = (uint32_t)role};
+                               .role = (uint32_t)role,
+                               .error = what == LINK_HELLO ? getpid() : 0};
     ssize_t n = send(sock, &msg, sizeof(msg), MSG_NOSIGNAL | MSG_DONTWAIT);
     return n == (ssize_t)sizeof(msg) ? 0 : n < 0 ? -errno : -EPROTO;
 }
@@ -223,32 +224,12 @@ int sluice_client_open(struct sluice_client **out, enum sluice_role role, int so
     return 0;
 }
 
-/* A stopped engine answers nobody. Its memory can still be opened where /proc lists it, by the same
- * user or root, and read-only is all that the seal leaves. */
+/* A stopped engine answers nobody; its memory may be found all the same. */
 static int memory_of_stuck_engine(int sock, const char *name)
 {
-    struct ucred cred;
-    socklen_t bytes = sizeof(cred);
-    char dir[64], want[SLUICE_NAME_MAX + 40], path[320], target[256];
-    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &bytes))
-        return -errno;
-    snprintf(dir, sizeof(dir), "/proc/%d/fd", cred.pid);
-    snprintf(want, sizeof(want), "/memfd:sluice:%s (deleted)", name);
-    DIR *d = opendir(dir);
-    if (!d)
-        return -errno;
-    int fd = -ETIMEDOUT;
-    for (struct dirent *e; fd < 0 && (e = readdir(d));) {
-        snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-        ssize_t n = readlink(path, target, sizeof(target) - 1);
-        if (n <= 0)
-            continue;
-        target[n] = 0;
-        if (strcmp(target, want) == 0)
-            fd = open(path, O_RDONLY | O_CLOEXEC);
-    }
-    closedir(d);
-    return fd < 0 ? -ETIMEDOUT : fd;
+    unsigned uid;
+    int pid, err = sluice_system_peer(sock, &uid, &pid);
+    return err ? err : sluice_memory_of_process(pid, name);
 }
 
 static bool fds_ok(const int fds[LINK_FDS], enum sluice_role role)

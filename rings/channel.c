@@ -6,13 +6,13 @@
 #include "rings/memory.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #define KIB 1024ull
@@ -117,8 +117,9 @@ int sluice_channel_create(struct sluice_channel **out, const struct sluice_chann
     if (err)
         return err;
     fill_header(&h, cfg->name);
-    if (getrandom(&h.epoch, sizeof(h.epoch), 0) != sizeof(h.epoch))
-        return -errno;
+    err = sluice_system_random(&h.epoch, sizeof(h.epoch));
+    if (err)
+        return err;
 
     struct sluice_channel *ch = calloc(1, sizeof(*ch));
     if (!ch)

@@ -222,7 +222,8 @@ SLUICE_API void sluice_channel_destroy(struct sluice_channel *ch);
 /** Copy the state block. Thread: the channel's. */
 SLUICE_API void sluice_channel_state(const struct sluice_channel *ch, struct sluice_state *out);
 
-/** Pid of the live engine that has this name: > 0, or 0 when there is none, or negative errno. */
+/** Pid of the live engine that has this name (INT_MAX where the system does not tell), or 0 when
+ *  there is none, or negative errno. */
 SLUICE_API int sluice_channel_owner(const char *name);
 
 /** Directory in which names live ($XDG_RUNTIME_DIR/sluice or /run/sluice): 0 or negative errno. */

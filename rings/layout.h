@@ -186,7 +186,7 @@ struct link_message {
     uint16_t say;
     uint32_t layout;
     uint32_t role;
-    int32_t error; /* REFUSED: negative errno */
+    int32_t error; /* REFUSED: negative errno. HELLO: the pid, for a system that does not tell */
     uint64_t epoch;
 };
 /* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd. */

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,20 +130,19 @@ static struct sluice_link *find_free(struct sluice_channel *ch)
 /* Same user or root, whatever the file's mode lets through. */
 static int check_user(int fd, int *pid)
 {
-    struct ucred cred;
-    socklen_t bytes = sizeof(cred);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &bytes))
-        return -errno;
-    *pid = cred.pid;
-    return cred.uid == geteuid() || cred.uid == 0 ? 0 : -EACCES;
+    unsigned uid;
+    int err = sluice_system_peer(fd, &uid, pid);
+    if (err)
+        return err;
+    return uid == geteuid() || uid == 0 ? 0 : -EACCES;
 }
 
 /* No descriptor is left: the spare one serves to tell the client. */
 static int accept_without_room(struct sluice_channel *ch)
 {
     close(ch->spare_fd);
-    int fd = accept4(ch->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    int err = fd < 0 ? -errno : 0;
+    int fd = sluice_system_accept(ch->listen_fd, true);
+    int err = fd < 0 ? fd : 0;
     if (fd >= 0) {
         say(fd, LINK_REFUSED, ch, -EMFILE, NULL, 0);
         close(fd);
@@ -153,11 +153,11 @@ static int accept_without_room(struct sluice_channel *ch)
 
 int sluice_channel_accept(struct sluice_channel *ch)
 {
-    int fd = accept4(ch->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && ch->spare_fd >= 0)
+    int fd = sluice_system_accept(ch->listen_fd, true);
+    if ((fd == -EMFILE || fd == -ENFILE) && ch->spare_fd >= 0)
         return accept_without_room(ch);
     if (fd < 0)
-        return -errno;
+        return fd;
     int pid = 0;
     struct sluice_link *link = find_free(ch);
     int err = check_user(fd, &pid);
@@ -212,6 +212,8 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
 static void hello(struct sluice_channel *ch, struct sluice_link *link,
                   const struct link_message *msg)
 {
+    if (link->pid == 0)
+        link->pid = msg->error;
     int err = msg->layout != SLUICE_LAYOUT_VERSION ? -EPROTO
                                                    : admit(ch, link, (enum sluice_role)msg->role);
     if (err) {
@@ -306,15 +308,16 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
     struct sluice_link *link = find_free(ch);
     if (!link || ch->inbox.away)
         return -EBUSY;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
-        return -errno;
+    int err = sluice_system_pair(SOCK_SEQPACKET, pair);
+    if (err)
+        return err;
     *link = (struct sluice_link){.state = LINK_WELCOMED,
                                  .fd = pair[0],
                                  .writer = -1,
                                  .pid = getpid(),
                                  .since_ns = sluice_monotonic_ns()};
     ch->links_changed = true;
-    int err = admit(ch, link, role);
+    err = admit(ch, link, role);
     if (err) {
         close(pair[1]);
         sluice_link_close(ch, link);

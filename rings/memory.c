@@ -1,56 +1,25 @@
 /*
- * Shared memory: memfds, their seals, mappings once and twice.
+ * Shared memory: mappings, once and twice. Where it comes from: memory_linux.c, memory_posix.c.
  */
 #include "rings/memory.h"
+#include "rings/memory_guard.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1 */
+#ifndef MAP_POPULATE /* Linux; elsewhere pages come as they are touched */
+#define MAP_POPULATE 0
 #endif
-
-int sluice_memory_create(const char *name, uint64_t bytes)
-{
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return -errno;
-    if (ftruncate(fd, (off_t)bytes)) {
-        int err = -errno;
-        close(fd);
-        return err;
-    }
-    return fd;
-}
-
-int sluice_memory_seal_size(int fd)
-{
-    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ? -errno : 0;
-}
-
-/* A read-only descriptor or mode protects nothing: it is reopened through /proc/self/fd. */
-int sluice_memory_seal_writes(int fd)
-{
-    return fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) ? -errno : 0;
-}
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
 
 int64_t sluice_memory_size(int fd)
 {
     struct stat st;
     return fstat(fd, &st) ? -errno : (int64_t)st.st_size;
-}
-
-int sluice_memory_check(int fd, uint64_t bytes)
-{
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || !(seals & F_SEAL_SHRINK))
-        return -EPROTO;
-    int64_t size = sluice_memory_size(fd);
-    return size < 0 || (uint64_t)size < bytes ? -EPROTO : 0;
 }
 
 static int prot_of(enum memory_map how)
@@ -66,7 +35,10 @@ static int flags_of(enum memory_map how)
 void *sluice_memory_map(int fd, uint64_t at, uint64_t bytes, enum memory_map how)
 {
     void *addr = mmap(NULL, bytes, prot_of(how), flags_of(how), fd, (off_t)at);
-    return addr == MAP_FAILED ? NULL : addr;
+    if (addr == MAP_FAILED)
+        return NULL;
+    sluice_memory_guard(addr, bytes);
+    return addr;
 }
 
 void *sluice_memory_map_twice(int fd, uint64_t at, uint64_t bytes, enum memory_map how)
@@ -83,11 +55,14 @@ void *sluice_memory_map_twice(int fd, uint64_t at, uint64_t bytes, enum memory_m
         errno = err;
         return NULL;
     }
+    sluice_memory_guard(base, 2 * bytes);
     return base;
 }
 
 void sluice_memory_unmap(const void *addr, uint64_t bytes)
 {
-    if (addr)
-        munmap((void *)(uintptr_t)addr, bytes);
+    if (!addr)
+        return;
+    sluice_memory_unguard(addr);
+    munmap((void *)(uintptr_t)addr, bytes);
 }

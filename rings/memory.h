@@ -1,12 +1,13 @@
 /*
- * Shared memory: memfds, their seals, mappings once and twice. What lies in it is layout.h's.
+ * Shared memory that can be handed over: sealed memfds on Linux (memory_linux.c), objects that
+ * nobody seals in the portable build (memory_posix.c). What lies in it is layout.h's.
  */
 #ifndef SLUICE_RINGS_MEMORY_H
 #define SLUICE_RINGS_MEMORY_H
 
 #include <stdint.h>
 
-/* A memfd of that size, close-on-exec, still to be sealed; or negative errno. */
+/* A descriptor of memory of that size, close-on-exec, still to be sealed; or negative errno. */
 int sluice_memory_create(const char *name, uint64_t bytes);
 
 /* Nobody can resize it from now on. */
@@ -15,11 +16,14 @@ int sluice_memory_seal_size(int fd);
 /* Nobody can map or write it anew from now on: only mappings that exist still write. */
 int sluice_memory_seal_writes(int fd);
 
-/* 0 if fd is a memfd that cannot shrink and has at least these bytes, or -EPROTO. */
+/* 0 if it cannot shrink and has at least these bytes, or -EPROTO. */
 int sluice_memory_check(int fd, uint64_t bytes);
 
-/* Size of the memfd, or negative errno. */
+/* Its size, or negative errno. */
 int64_t sluice_memory_size(int fd);
+
+/* The memory of the channel of that name in another process, read-only, or negative errno. */
+int sluice_memory_of_process(int pid, const char *name);
 
 /* LATER: pages come as they are touched; the other two have them at once, and take their time. */
 enum memory_map { MAP_TO_READ, MAP_TO_WRITE, MAP_TO_READ_LATER };

@@ -3,14 +3,15 @@
  * link.c's and attach.c's.
  */
 #include "rings/engine.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -68,7 +69,7 @@ static int open_directory(void)
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    if (fstat(fd, &st) || st.st_uid != geteuid() || (st.st_mode & 0077) || flock(fd, LOCK_EX)) {
+    if (fstat(fd, &st) || st.st_uid != geteuid() || (st.st_mode & 0077)) {
         close(fd);
         return -EACCES;
     }
@@ -85,9 +86,9 @@ int sluice_rendezvous_connect(const char *name)
     int err = socket_address(&addr, name);
     if (err)
         return err;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = sluice_system_socket(AF_UNIX, SOCK_SEQPACKET, true);
     if (fd < 0)
-        return -errno;
+        return fd;
     if (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
         err = -errno;
         close(fd);
@@ -103,11 +104,10 @@ int sluice_channel_owner(const char *name)
         return 0;
     if (fd < 0)
         return fd;
-    struct ucred cred = {0};
-    socklen_t bytes = sizeof(cred);
-    int err = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &bytes) ? -errno : 0;
+    unsigned uid;
+    int pid = 0, err = sluice_system_peer(fd, &uid, &pid);
     close(fd);
-    return err ? err : cred.pid;
+    return err ? err : pid > 0 ? pid : INT_MAX;
 }
 
 static int bind_name(int fd, const struct sockaddr_un *addr, const char *name)
@@ -133,16 +133,18 @@ int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name)
     ch->directory_fd = open_directory();
     if (ch->directory_fd < 0)
         return ch->directory_fd;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = sluice_system_socket(AF_UNIX, SOCK_SEQPACKET, true);
     if (fd < 0)
-        return -errno;
-    err = bind_name(fd, &addr, name);
+        return fd;
+    int lock = sluice_system_lock(ch->directory_fd);
+    err = lock < 0 ? lock : bind_name(fd, &addr, name);
     if (!err) {
         snprintf(ch->socket_name, sizeof(ch->socket_name), "%s.sock", name);
         if (chmod(addr.sun_path, 0600) || listen(fd, SOMAXCONN))
             err = -errno;
     }
-    flock(ch->directory_fd, LOCK_UN);
+    if (lock >= 0)
+        sluice_system_unlock(lock);
     if (err) {
         close(fd);
         return err;

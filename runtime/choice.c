@@ -40,7 +40,8 @@ static const char *uring_refusal(int err)
 {
     switch (err) {
     case -ENOSYS:
-        return "io_uring: ENOSYS: this kernel has none, or seccomp hides it";
+        return "io_uring: ENOSYS: this kernel has none, or seccomp hides it, or this build lacks "
+               "it";
     case -EPERM:
         return "io_uring: EPERM: kernel.io_uring_disabled or a seccomp profile refuses it";
     case -EINVAL:

@@ -57,6 +57,8 @@ enum sluice_reason sluice_conn_reason(int os_error)
     case ENOMEM:
     case ENOBUFS:
         return SLUICE_REASON_LIMIT;
+    case EOPNOTSUPP:
+        return SLUICE_REASON_UNSUPPORTED;
     case EACCES:
     case EPERM:
         return SLUICE_REASON_DENIED;

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #define OPS_MAX_DEFAULT 256u
 #define FILES_MAX       64u
@@ -59,8 +57,7 @@ static void arm_wake(struct sluice_loop *loop)
 static void on_wake(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
-    eventfd_t count;
-    eventfd_read(loop->wake_fd, &count); /* what it was for is looked at every turn */
+    sluice_bell_clear(&loop->bell); /* what it was for is looked at every turn */
     if (!more && result != -ECANCELED)
         arm_wake(loop);
 }
@@ -81,7 +78,7 @@ void sluice_loop_nudge(struct sluice_loop *loop)
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&loop->asleep, memory_order_relaxed) &&
         atomic_exchange_explicit(&loop->asleep, false, memory_order_relaxed))
-        eventfd_write(loop->wake_fd, 1);
+        sluice_bell_ring(&loop->bell);
 }
 
 int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_ops *ops,
@@ -99,19 +96,19 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     loop->clock = sluice_clock();
     loop->idle = cfg->idle;
     loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
-    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int err = loop->wake_fd < 0 ? -errno : sluice_backend_create(&loop->be, ops, &be_cfg);
-    if (!err && loop->wake_fd >= loop->be->fd_limit)
+    int err = sluice_bell_open(&loop->bell);
+    if (!err)
+        err = sluice_backend_create(&loop->be, ops, &be_cfg);
+    if (!err && loop->bell.fd >= loop->be->fd_limit)
         err = -ERANGE;
     if (err) {
         sluice_backend_destroy(loop->be);
-        if (loop->wake_fd >= 0)
-            close(loop->wake_fd);
+        sluice_bell_close(&loop->bell);
         free(loop);
         return err;
     }
     sluice_op_init(&loop->wake_op, SLUICE_OP_POLL, on_wake);
-    loop->wake_op.fd = loop->wake_fd;
+    loop->wake_op.fd = loop->bell.fd;
     loop->wake_op.flags = SLUICE_OP_MULTI;
     loop->wake_op.poll.events = POLLIN;
     arm_wake(loop);
@@ -143,7 +140,7 @@ void sluice_loop_destroy(struct sluice_loop *loop)
         /* answers that nobody waits for any more */
     }
     sluice_backend_destroy(loop->be);
-    close(loop->wake_fd);
+    sluice_bell_close(&loop->bell);
     free(loop);
 }
 
@@ -270,7 +267,7 @@ int sluice_loop_run(struct sluice_loop *loop)
 void sluice_loop_stop(struct sluice_loop *loop)
 {
     atomic_store_explicit(&loop->stop, true, memory_order_relaxed);
-    eventfd_write(loop->wake_fd, 1);
+    sluice_bell_ring(&loop->bell);
 }
 
 const char *sluice_loop_backend(const struct sluice_loop *loop)

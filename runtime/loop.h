@@ -9,6 +9,7 @@
 #include "timer.h"
 #include "backends/backend.h"
 #include "base/clock.h"
+#include "base/system.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -52,9 +53,9 @@ struct sluice_loop {
     uint64_t spin_ns, last_work_ns;
     _Atomic bool stop;
 
-    int wake_fd;
+    struct sluice_bell bell;
     struct sluice_op wake_op;
-    _Atomic bool asleep; /* or just about to be: wake_fd wakes it */
+    _Atomic bool asleep; /* or just about to be: the bell wakes it */
     _Atomic(struct sluice_post *) posts;
 
     struct sluice_loop_stats stats;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #define NEEDS_USER_SPACE "three-thread is for TLS in user space"
 
@@ -31,17 +32,11 @@ void sluice_crew_init(struct sluice_crew *crew, struct sluice_loop *home, enum s
 
 static void place(struct sluice_thread *t, uint32_t core)
 {
-    CPU_ZERO(&t->cores);
+    memset(&t->cores, 0, sizeof(t->cores));
     if (core)
-        CPU_SET(core - 1, &t->cores);
+        t->cores.bits[(core - 1) / 64] |= 1ull << (core - 1) % 64;
     else
-        sched_getaffinity(0, sizeof(t->cores), &t->cores);
-}
-
-void sluice_crew_place(struct sluice_crew *crew, uint32_t receive_core, uint32_t send_core)
-{
-    place(&crew->rx, receive_core);
-    place(&crew->tx, send_core);
+        sluice_system_cores(&t->cores);
 }
 
 static int refuse(struct sluice_crew *crew, const char *what, const char *remedy)
@@ -49,6 +44,18 @@ static int refuse(struct sluice_crew *crew, const char *what, const char *remedy
     snprintf(crew->reason, sizeof(crew->reason), "--model %s: %s: take %s",
              sluice_model_name(crew->wanted), what, remedy);
     return -ENOTSUP;
+}
+
+int sluice_crew_place(struct sluice_crew *crew, uint32_t receive_core, uint32_t send_core)
+{
+    struct sluice_cores own;
+    if ((receive_core || send_core) && sluice_system_cores(&own)) {
+        snprintf(crew->reason, sizeof(crew->reason), "--core: threads have no cores in this build");
+        return -ENOTSUP;
+    }
+    place(&crew->rx, receive_core);
+    place(&crew->tx, send_core);
+    return 0;
 }
 
 int sluice_crew_check(struct sluice_crew *crew, bool tls, enum sluice_ktls ktls, bool in_line)
@@ -78,11 +85,14 @@ enum sluice_model sluice_model_auto(const struct sluice_model_facts *facts, bool
 
 static uint32_t count_cores(const struct sluice_crew *crew)
 {
-    cpu_set_t cores;
-    sched_getaffinity(0, sizeof(cores), &cores);
-    CPU_OR(&cores, &cores, &crew->rx.cores);
-    CPU_OR(&cores, &cores, &crew->tx.cores);
-    return (uint32_t)CPU_COUNT(&cores);
+    struct sluice_cores own;
+    uint32_t count = 0;
+    if (sluice_system_cores(&own))
+        return UINT32_MAX; /* not known */
+    for (uint32_t i = 0; i < SLUICE_CORES_MAX / 64; i++)
+        count += (uint32_t)__builtin_popcountll(own.bits[i] | crew->rx.cores.bits[i] |
+                                                crew->tx.cores.bits[i]);
+    return count;
 }
 
 static enum sluice_model decide(const struct sluice_crew *crew,

@@ -25,8 +25,8 @@ struct sluice_crew {
 void sluice_crew_init(struct sluice_crew *crew, struct sluice_loop *home, enum sluice_model wanted);
 
 /* Before a connection: threads without a core of their own (core + 1; 0: none) get those that the
- * caller's thread has now. */
-void sluice_crew_place(struct sluice_crew *crew, uint32_t receive_core, uint32_t send_core);
+ * caller's thread has now. 0, or -ENOTSUP and the reason. */
+int sluice_crew_place(struct sluice_crew *crew, uint32_t receive_core, uint32_t send_core);
 
 /* What is known to fail before anything is tried: 0, or -ENOTSUP and the reason. */
 int sluice_crew_check(struct sluice_crew *crew, bool tls, enum sluice_ktls ktls, bool in_line);

@@ -3,6 +3,7 @@
  * likely refusal, and until then nothing has changed.
  */
 #include "offload.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <linux/tls.h>
@@ -10,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef SOL_TLS
 #define SOL_TLS 282
@@ -61,6 +63,17 @@ int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
     s->by_record = s->session->wants_keys = true;
     s->user_space[0] = 0;
     return 0;
+}
+
+/* The ULP is looked up before the socket's state: ENOENT, no module; ENOTCONN, there it is. */
+int sluice_offload_probe(void)
+{
+    int fd = sluice_system_socket(AF_INET, SOCK_STREAM, false);
+    if (fd < 0)
+        return fd;
+    int err = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) ? -errno : 0;
+    close(fd);
+    return err == -ENOTCONN ? 0 : err;
 }
 
 /* ---- keys ---- */
@@ -116,7 +129,7 @@ static int install(struct sluice_conn *c, enum sluice_tls_direction d,
     union crypto u;
     size_t bytes = fill(&u, keys);
     int err = set_option(c, SOL_TLS, d == SLUICE_TLS_RX ? TLS_RX : TLS_TX, &u, bytes);
-    explicit_bzero(&u, sizeof(u));
+    sluice_system_wipe(&u, sizeof(u));
     return err;
 }
 
@@ -148,8 +161,8 @@ int sluice_offload_start(struct sluice_secure *s, struct sluice_conn *c)
     } else {
         s->in_kernel = true;
     }
-    explicit_bzero(&rx, sizeof(rx));
-    explicit_bzero(&tx, sizeof(tx));
+    sluice_system_wipe(&rx, sizeof(rx));
+    sluice_system_wipe(&tx, sizeof(tx));
     return err;
 }
 
@@ -161,7 +174,7 @@ static int renew(struct sluice_secure *s, struct sluice_conn *c, enum sluice_tls
     int err = s->provider->next_keys(s->session, d, &keys);
     if (!err)
         err = install(c, d, &keys);
-    explicit_bzero(&keys, sizeof(keys));
+    sluice_system_wipe(&keys, sizeof(keys));
     return err ? fail(s, SLUICE_REASON_TLS_REKEY, "KeyUpdate", err) : 0;
 }
 
@@ -176,7 +189,7 @@ int sluice_offload_control(struct sluice_secure *s, struct sluice_conn *c)
     if (n < 0)
         return sluice_tls_bad_record(s->session, (int)-n);
     int rc = sluice_tls_control(s->session, type, s->raw, (size_t)n);
-    explicit_bzero(s->raw, (size_t)n); /* a ticket is a secret */
+    sluice_system_wipe(s->raw, (size_t)n); /* a ticket is a secret */
     if (rc < 0 && s->session->error.reason != SLUICE_REASON_TLS_ALERT)
         s->alert_due = s->session->error.alert;
     if (rc == SLUICE_TLS_REFUSAL_DUE) {

@@ -8,6 +8,10 @@
 #include "conn.h"
 #include "secure.h"
 
+/* Whether the kernel has it at all: 0, -ENOENT no module, -ENOSYS not in this build, or another
+ * negative errno. */
+int sluice_offload_probe(void);
+
 /* A connection is open: from now on the handshake is read record by record, if the kernel has what
  * it takes; why not stands in s->user_space. 0, or -ENOTSUP: it was required (s->error). */
 int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c);

@@ -3,6 +3,7 @@
  */
 #include "built.h"
 #include "model.h"
+#include "offload.h"
 #include "sluice.h"
 #include "backends/backend.h"
 #include "base/clock.h"
@@ -10,18 +11,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-
-#ifndef TCP_ULP
-#define TCP_ULP 31
-#endif
 
 static struct sluice_feature *add(struct sluice_probe *p, const char *name, bool have,
                                   const char *fmt, ...) __attribute__((format(printf, 4, 5)));
@@ -58,19 +53,15 @@ static void probe_backend(struct sluice_probe *p, const struct sluice_backend_op
         add(p, rows[i].name, rows[i].have, "%s", rows[i].detail);
 }
 
-/* The ULP is looked up before the socket's state: ENOENT, no module; ENOTCONN, there it is. */
 static bool probe_ktls(struct sluice_probe *p)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int err = fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) ? errno : 0;
-    if (fd >= 0)
-        close(fd);
-    bool have = err == ENOTCONN || err == 0;
-    add(p, "ktls", have, "%s",
-        have            ? "the kernel has the tls module"
-        : err == ENOENT ? "ENOENT: this kernel has no tls module"
-                        : strerror(err));
-    return have;
+    int err = sluice_offload_probe();
+    add(p, "ktls", err == 0, "%s",
+        err == 0         ? "the kernel has the tls module"
+        : err == -ENOENT ? "ENOENT: this kernel has no tls module"
+        : err == -ENOSYS ? "not in this build"
+                         : strerror(-err));
+    return err == 0;
 }
 
 static void probe_limits(struct sluice_probe *p)
@@ -144,7 +135,7 @@ static void choose(struct sluice_probe *p, bool ktls)
              !loop  ? p->model_reason
              : !tls ? "this build has no TLS"
              : ktls ? "TLS in the kernel, both ways, with a cipher that it has and OpenSSL"
-                    : "TLS in user space: this kernel has no tls module");
+                    : "TLS in user space: no kernel TLS here");
     sluice_loop_destroy(loop);
 }
 
@@ -154,7 +145,7 @@ void sluice_probe(struct sluice_probe *out)
     memset(out, 0, sizeof(*out));
     if (uname(&u) == 0)
         add(out, "kernel", true, "%.40s %.60s", u.sysname, u.release);
-    add(out, "liburing", true, "%s (built with)", BUILT_LIBURING);
+    add(out, "liburing", strcmp(BUILT_LIBURING, "none") != 0, "%s (built with)", BUILT_LIBURING);
     add_tls(out);
     add(out, "libev", true, "%s (built with)", BUILT_LIBEV);
     probe_backend(out, &sluice_backend_uring);

@@ -41,6 +41,7 @@ static void told_lost(struct sluice_post *post)
 static void *thread_main(void *arg)
 {
     struct sluice_thread *t = arg;
+    sluice_system_name_thread(t->name);
     t->error = make_loop(t);
     struct sluice_loop *loop = t->loop;
     sem_post(&t->ready);
@@ -72,16 +73,18 @@ static int spawn(struct sluice_thread *t)
 
 int sluice_thread_start(struct sluice_thread *t, const char *name, char *why, size_t why_bytes)
 {
-    cpu_set_t before;
+    struct sluice_cores before;
+    t->name = name;
     t->loop = NULL;
     t->error = 0;
     t->told = false;
     sem_init(&t->ready, 0, 0);
     sem_init(&t->leave, 0, 0);
     /* It inherits the cores, and with them where its memory is. */
-    sched_getaffinity(0, sizeof(before), &before);
-    int err = sched_setaffinity(0, sizeof(t->cores), &t->cores) ? -errno : spawn(t);
-    sched_setaffinity(0, sizeof(before), &before);
+    int err = sluice_system_cores(&before) == 0 ? sluice_system_set_cores(&t->cores) : 0;
+    if (!err)
+        err = spawn(t);
+    sluice_system_set_cores(&before);
     if (!err) {
         wait_for(&t->ready);
         if (!t->loop)
@@ -90,8 +93,6 @@ int sluice_thread_start(struct sluice_thread *t, const char *name, char *why, si
     }
     if (err)
         snprintf(why, why_bytes, "the %s thread could not start: %s", name, strerror(-err));
-    else
-        pthread_setname_np(t->id, name);
     return err;
 }
 

@@ -7,16 +7,16 @@
 
 #include "loop.h"
 
-#include <sched.h>
 #include <semaphore.h>
 
 struct sluice_thread {
-    struct sluice_loop *home;                   /* of whoever started it */
+    struct sluice_loop *home; /* of whoever started it */
+    const char *name;
     struct sluice_loop *loop;                   /* its own; NULL: it does not run */
     void (*lost)(struct sluice_thread *thread); /* at home: its loop broke; see error */
     int error;
     bool told; /* home knows that it broke */
-    cpu_set_t cores;
+    struct sluice_cores cores;
 
     pthread_t id;
     sem_t ready, leave;

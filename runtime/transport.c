@@ -448,6 +448,8 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     if (!sluice_inbox_has_room_to_open(t->ch))
         return -EAGAIN;
     int err = sluice_crew_check(&t->crew, t->conn.is_tls, t->ktls, t->upstream != NULL);
+    if (!err)
+        err = sluice_crew_place(&t->crew, t->receive_core, t->send_core);
     if (err) {
         refuse(t, t->crew.reason);
         return err;
@@ -456,7 +458,6 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
         refuse(t, "--timestamps: the kernel's TLS gives none: take --ktls auto or off");
         return -ENOTSUP;
     }
-    sluice_crew_place(&t->crew, t->receive_core, t->send_core);
     err = t->conn.is_tls ? prepare_tls(t) : 0;
     if (err)
         return err;

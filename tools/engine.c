@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,11 +125,14 @@ static int create_loop(struct engine *e, const struct options *o)
 static int fail_channel(int error, const char *name)
 {
     char directory[256] = "?";
+    int owner;
     sluice_channel_directory(directory, sizeof(directory));
     switch (-error) {
     case EADDRINUSE:
-        return fail(SLUICE_REASON_NAME_TAKEN, "name %s (engine with pid %d)", name,
-                    sluice_channel_owner(name));
+        owner = sluice_channel_owner(name);
+        return owner == INT_MAX
+                   ? fail(SLUICE_REASON_NAME_TAKEN, "name %s (another engine)", name)
+                   : fail(SLUICE_REASON_NAME_TAKEN, "name %s (engine with pid %d)", name, owner);
     case EINVAL:
         return fail_remedy(SLUICE_REASON_USAGE,
                            "a name has up to 48 of A-Z a-z 0-9 . _ -, sizes have their ranges in "

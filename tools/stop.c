@@ -7,13 +7,13 @@
 #include "fail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 static atomic_uint stops;
-static int stop_event = -1;
+static int stop_pipe[2] = {-1, -1};
 static _Atomic(struct sluice_loop *) loop_to_stop;
 
 static void on_stop(int signal_number)
@@ -21,8 +21,8 @@ static void on_stop(int signal_number)
     (void)signal_number;
     int saved = errno;
     atomic_fetch_add(&stops, 1);
-    if (eventfd_write(stop_event, 1) < 0) {
-        /* the counter is full: it is readable all the same */
+    if (write(stop_pipe[1], "", 1) < 0) {
+        /* it is full: it is readable all the same */
     }
     struct sluice_loop *loop = atomic_load(&loop_to_stop);
     if (loop)
@@ -32,9 +32,12 @@ static void on_stop(int signal_number)
 
 int stop_install(void)
 {
-    stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (stop_event < 0)
-        return fail_errno(-errno, "eventfd");
+    if (pipe(stop_pipe))
+        return fail_errno(-errno, "pipe");
+    for (int i = 0; i < 2; i++) {
+        fcntl(stop_pipe[i], F_SETFD, FD_CLOEXEC);
+        fcntl(stop_pipe[i], F_SETFL, O_NONBLOCK);
+    }
     struct sigaction action = {.sa_handler = on_stop}; /* no SA_RESTART: writes get EINTR */
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
@@ -51,14 +54,15 @@ unsigned stop_count(void)
 
 int stop_fd(void)
 {
-    return stop_event;
+    return stop_pipe[0];
 }
 
 void stop_clear(void)
 {
-    eventfd_t count;
-    if (eventfd_read(stop_event, &count) < 0)
-        return; /* nothing there */
+    char stop[16];
+    while (read(stop_pipe[0], stop, sizeof(stop)) > 0) {
+        /* all of them */
+    }
 }
 
 void stop_loop(struct sluice_loop *loop)

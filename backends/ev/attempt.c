@@ -4,6 +4,7 @@
  */
 #include "backends/ev/ev.h"
 #include "base/check.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,9 +40,9 @@ static enum libev_outcome attempt_accept(const struct sluice_op *op, int32_t *re
     int err = make_nonblocking(op->fd);
     if (err)
         return failed(-err, result);
-    int fd = accept4(op->fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = sluice_system_accept(op->fd, false);
     if (fd < 0)
-        return failed(errno, result);
+        return failed(-fd, result);
     *result = fd;
     return op->flags & SLUICE_OP_MULTI ? LIBEV_TELL_MORE : LIBEV_END;
 }

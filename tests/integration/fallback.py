@@ -9,7 +9,7 @@ from refusal import clean, says
 from world import World, helper, in_thread, read_to_end, url_of
 
 REFUSALS = {"EPERM": "kernel.io_uring_disabled or a seccomp profile refuses it",
-            "ENOSYS": "this kernel has none, or seccomp hides it"}
+            "ENOSYS": "this kernel has none, or seccomp hides it, or this build lacks it"}
 
 
 def refused(error):

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from tap import check, check_equal, fail, is_long, main, sluice, test
+from tap import check, check_equal, fail, is_long, main, skip, sluice, test
 from world import (LIMIT_S, World, helper, in_thread, is_sanitized, read_to_end, url_of, wait_until)
 
 MIB = 1 << 20
@@ -296,7 +296,9 @@ def places_of_writers_are_counted():
 def stat_of_a_stopped_engine():
     """Answers within its second and says stuck; running again, it says so."""
     for idle in ("busy", "sleep"):
-        with World() as w, w.listen() as listener:
+        if os.environ.get("TESTS_REFUSE"):
+        skip("the portable build has no way to the memory of an engine that does not answer")
+    with World() as w, w.listen() as listener:
             engine = w.engine(url_of(listener), "feed", "--idle", idle)
             peer = w.accept(listener)
             cat = w.cat("feed")

@@ -56,6 +56,13 @@ def backend():
     return os.environ.get("TESTS_BACKEND", "auto")
 
 
+def launched(argv):
+    """A sluice command as this run starts it: the portable build's where nothing that only Linux has
+    is to be had."""
+    launcher = os.environ.get("TESTS_REFUSE", "")
+    return [helper("refuse"), launcher, *argv] if launcher and argv[0] == sluice() else argv
+
+
 def wait_until(condition, what, limit_s=LIMIT_S):
     """Wait for condition() to be true and return what it returned."""
     deadline = time.monotonic() + limit_s
@@ -203,7 +210,7 @@ class World:
         popen.setdefault("env", self.env)
         popen.setdefault("stdin", subprocess.DEVNULL)
         popen.setdefault("stdout", subprocess.DEVNULL)
-        process = Process(self, argv, **popen)
+        process = Process(self, launched(argv), **popen)
         self.processes.append(process)
         return process
 
@@ -247,7 +254,7 @@ class World:
     def run(self, *args, stdin=b"", limit_s=LIMIT_S, program=None, env=None, **popen):
         """A sluice command to its end; what it said and how long it took."""
         began = time.monotonic()
-        with subprocess.Popen([*(program or [sluice()]), *args], stdin=subprocess.PIPE,
+        with subprocess.Popen(launched([*(program or [sluice()]), *args]), stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env={**self.env, **(env or {})}, **popen) as child:
             try:

@@ -3,13 +3,13 @@
  * once, when the context is created; only the key log is written later.
  */
 #include "tls/openssl/openssl.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,7 +118,7 @@ int openssl_load_identity(SSL_CTX *ssl, const struct sluice_tls_config *cfg,
 int openssl_open_keylog(struct sluice_tls_context *ctx, const char *path,
                         struct sluice_tls_error *err)
 {
-    if (getauxval(AT_SECURE)) {
+    if (sluice_system_is_privileged()) {
         sluice_tls_error_set(err, SLUICE_REASON_TLS_CONFIG,
                              "keylog: not for a program with privileges of another user");
         return -EINVAL;

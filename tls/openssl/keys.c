@@ -4,6 +4,7 @@
  */
 #include "tls/openssl/openssl.h"
 #include "base/check.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -174,8 +175,8 @@ static int keys_of_1_2(struct openssl_session *o, enum sluice_tls_direction d,
         memcpy(out->key, block + (is_client ? 0 : out->key_bytes), out->key_bytes);
         memcpy(out->iv, block + 2 * out->key_bytes + (is_client ? 0 : iv_bytes), iv_bytes);
     }
-    explicit_bzero(block, sizeof(block));
-    explicit_bzero(master, sizeof(master));
+    sluice_system_wipe(block, sizeof(block));
+    sluice_system_wipe(master, sizeof(master));
     return err;
 }
 
@@ -247,7 +248,7 @@ int openssl_next_keys(struct sluice_tls_session *s, enum sluice_tls_direction d,
         choose_aead(o->ssl, out);
         err = keys_of_1_3(o, d, out);
     }
-    explicit_bzero(&next, sizeof(next));
+    sluice_system_wipe(&next, sizeof(next));
     return err;
 }
 

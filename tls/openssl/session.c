@@ -3,6 +3,7 @@
  */
 #include "tls/openssl/openssl.h"
 #include "base/check.h"
+#include "base/system.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -55,7 +56,7 @@ static void session_destroy(struct sluice_tls_session *s)
 #endif
     SSL_free(o->ssl);
     openssl_context_destroy(o->ctx);
-    explicit_bzero(&o->keys, sizeof(o->keys));
+    sluice_system_wipe(&o->keys, sizeof(o->keys));
     s->magic = 0;
     free(o);
 }

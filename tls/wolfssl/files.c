@@ -3,6 +3,7 @@
  * the context is created.
  */
 #include "tls/wolfssl/wolfssl.h"
+#include "base/system.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -159,7 +160,9 @@ static int load_ca(struct wolfssl_ders *to, const char *path, struct sluice_tls_
 
 static int load_system_ca(struct wolfssl_ders *to, struct sluice_tls_error *err)
 {
-    const char *file = secure_getenv("SSL_CERT_FILE"), *folder = secure_getenv("SSL_CERT_DIR");
+    bool trusted = !sluice_system_is_privileged();
+    const char *file = trusted ? getenv("SSL_CERT_FILE") : NULL;
+    const char *folder = trusted ? getenv("SSL_CERT_DIR") : NULL;
     int rc = folder ? load_ca(to, folder, err) : 0;
     if (!rc && file)
         rc = load_ca(to, file, err);
