@@ -9,6 +9,8 @@
 
 #include <errno.h>
 
+#define LATE_NS SLUICE_NS_PER_MS
+
 static void on_sent(struct sluice_op *op, int32_t result, bool more);
 static void send_there(struct sluice_post *post);
 static void ended(struct sluice_post *post);
@@ -44,16 +46,31 @@ int sluice_remote_send(struct sluice_remote *r, struct sluice_op *asked)
     r->op.send.addr = asked->send.addr;
     r->op.send.bytes = asked->send.bytes;
     r->op.flags = asked->flags;
+    atomic_store_explicit(&r->done, false, memory_order_relaxed);
     sluice_loop_post(r->thread->loop, &r->send);
     return 0;
+}
+
+bool sluice_remote_look(struct sluice_remote *r)
+{
+    struct sluice_op *asked = r->asked;
+    if (!asked || !atomic_load_explicit(&r->done, memory_order_acquire))
+        return false;
+    r->asked = NULL;
+    asked->done(asked, r->result, false); /* counts it as ended on the connection, too */
+    return true;
 }
 
 static void ended(struct sluice_post *post)
 {
     struct sluice_remote *r = SLUICE_CONTAINER_OF(post, struct sluice_remote, end);
-    struct sluice_op *asked = r->asked;
-    r->asked = NULL;
-    asked->done(asked, r->result, false); /* counts it as ended on the connection, too */
+    atomic_store(&r->told, false);
+    sluice_remote_look(r);
+}
+
+void sluice_remote_want(struct sluice_remote *r, bool wanted)
+{
+    atomic_store_explicit(&r->wanted, wanted, memory_order_relaxed);
 }
 
 void sluice_remote_stop(struct sluice_remote *r)
@@ -75,9 +92,11 @@ void sluice_remote_lost(struct sluice_remote *r, int error)
 {
     if (r->op.state == SLUICE_OP_IN_FLIGHT)
         sluice_op_end(r->thread->loop->be, &r->op);
-    r->result = error;
-    if (r->asked)
-        ended(&r->end);
+    if (r->asked && !sluice_remote_look(r)) {
+        r->result = error;
+        atomic_store(&r->done, true);
+        sluice_remote_look(r);
+    }
     if (r->open)
         gone(&r->gone);
     r->thread = NULL;
@@ -89,6 +108,7 @@ static void send_there(struct sluice_post *post)
 {
     struct sluice_remote *r = SLUICE_CONTAINER_OF(post, struct sluice_remote, send);
     struct sluice_backend *be = r->thread->loop->be;
+    sluice_timer_stop(&r->late);
     if (r->file < 0)
         r->file = be->ops->file_add(be, r->fd);
     r->op.fd = r->fd;
@@ -97,12 +117,31 @@ static void send_there(struct sluice_post *post)
     SLUICE_CHECK(err == 0); /* the thread has no other ops than these */
 }
 
+static void tell(struct sluice_remote *r)
+{
+    if (!atomic_exchange(&r->told, true))
+        sluice_loop_post(r->conn->loop, &r->end);
+}
+
+static void tell_late(struct sluice_timer *timer)
+{
+    tell(SLUICE_CONTAINER_OF(timer, struct sluice_remote, late));
+}
+
+/* An end that changes nothing for anybody need not wake a sleeper: what comes next does, or a
+ * timer. Home's half of this is sluice_remote_want(). */
 static void on_sent(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_remote *r = SLUICE_CONTAINER_OF(op, struct sluice_remote, op);
+    bool whole = result >= 0 && (size_t)result == op->send.bytes; /* r is home's after done */
     (void)more;
     r->result = result;
-    sluice_loop_post(r->conn->loop, &r->end);
+    atomic_store_explicit(&r->done, true, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!whole || atomic_load_explicit(&r->wanted, memory_order_relaxed))
+        tell(r);
+    else
+        sluice_loop_start_timer(r->thread->loop, &r->late, LATE_NS, tell_late);
 }
 
 /* Whatever the thread has of the descriptor (libev takes it out of its set when it polls next) is
@@ -119,6 +158,8 @@ static void stop_there(struct sluice_post *post)
         sluice_loop_post(r->conn->loop, &r->gone);
         return;
     } else {
+        sluice_timer_stop(&r->late);
+        tell(r); /* the end of the last one comes before */
         if (r->file >= 0)
             be->ops->file_remove(be, r->file);
         r->file = -1;

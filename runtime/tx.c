@@ -394,8 +394,9 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
 
 bool sluice_tx_work(struct sluice_tx *tx)
 {
+    bool ended = tx->sending && sluice_remote_look(&tx->remote);
     if (tx->sending)
-        return false;
+        return ended;
     if (sluice_secure_is_on(tx->secure))
         return work_secure(tx);
     if (say_control(tx))
@@ -412,9 +413,42 @@ bool sluice_tx_work(struct sluice_tx *tx)
     return send_rest(tx);
 }
 
+/* Nothing but the run that is being sent. */
+static bool nothing_else_waits(const struct sluice_tx *tx)
+{
+    for (uint32_t used = tx->ch->writers_used; used; used &= used - 1) {
+        struct sluice_writer *w = &tx->ch->writers[__builtin_ctz(used)];
+        int64_t outbox = sluice_outbox_refresh(&w->outbox),
+                pongs = sluice_outbox_refresh(&w->pongs);
+        int64_t run = tx->run_messages - tx->run_done;
+        if (w->state != WRITER_ATTACHED || outbox != (tx->box == &w->outbox ? run : 0) ||
+            pongs != (tx->box == &w->pongs ? run : 0))
+            return false;
+    }
+    return true;
+}
+
+/* A quarter of a ring that is given back late is in nobody's way: no claim is longer than half. */
+static bool may_be_late(const struct sluice_tx *tx)
+{
+    const struct sluice_tls_session *session = tx->secure->session;
+    const struct sluice_outbox *box = tx->box;
+    return session && tx->started && tx->owner && !tx->closing && tx->run_sealed == tx->run_bytes &&
+           tx->run_bytes <= box->byte_count / 4 && tx->run_messages <= box->slot_count / 4 &&
+           session->out_tail - session->out_head == tx->op.send.bytes && nothing_else_waits(tx);
+}
+
+void sluice_tx_park(struct sluice_tx *tx, bool ends)
+{
+    if (tx->remote.thread)
+        sluice_remote_want(&tx->remote, tx->sending && (ends || !may_be_late(tx)));
+}
+
 bool sluice_tx_pending(struct sluice_tx *tx)
 {
     const uint8_t *data;
+    if (tx->sending && sluice_remote_look(&tx->remote))
+        return true;
     if (tx->sending)
         return false;
     if (tx->notifying || tx->secure->answer_due || tx->secure->refusal_due ||
