@@ -14,6 +14,7 @@
 #define OPS_MAX_DEFAULT 256u
 #define FILES_MAX       64u
 #define SPIN_NS_DEFAULT (50 * SLUICE_NS_PER_US)
+#define SLEPT_NS        (5 * SLUICE_NS_PER_US) /* less, and what woke us was there already */
 
 /* A TSC read serves; the simulation has a clock of its own. */
 static uint64_t read_now(const struct sluice_loop *loop, uint64_t cycles)
@@ -226,7 +227,10 @@ static int sleep_turn(struct sluice_loop *loop)
     pending |= atomic_load_explicit(&loop->stop, memory_order_relaxed);
     int64_t timeout = pending ? 0 : until_next_timer(loop);
     loop->stats.sleeps += timeout != 0;
+    uint64_t before = sluice_cycles();
     int n = turn(loop, timeout);
+    loop->sleeps_early =
+        timeout != 0 && sluice_cycles_to_ns(loop->clock, loop->poll_cycle - before) > SLEPT_NS;
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         src->unpark(src);
     return n;
@@ -252,6 +256,7 @@ int sluice_loop_run(struct sluice_loop *loop)
     while (loop->active && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         bool may = (n == 0 || loop->sleeps_early) && may_sleep(loop);
         n = may ? sleep_turn(loop) : turn(loop, 0);
+        loop->sleeps_early |= n == 0;
         if (n < 0)
             return n;
         if (n > 0)

@@ -48,8 +48,7 @@ struct sluice_loop {
     uint32_t active; /* transports with a connection in any state but closed */
 
     enum sluice_idle idle;
-    bool sleeps_early; /* it need not look once more before it goes to sleep: nobody else works for
-                          it, and it is no matter that others ring */
+    bool sleeps_early; /* the last looks after work found nothing: sleep without one */
     uint64_t spin_ns, last_work_ns;
     _Atomic bool stop;
 

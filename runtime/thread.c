@@ -48,7 +48,6 @@ static void *thread_main(void *arg)
     if (!loop)
         return NULL;
     loop->active = 1; /* until it is stopped */
-    loop->sleeps_early = true;
     t->error = sluice_loop_run(loop);
     if (t->error) {
         t->lost_post.call = told_lost;
