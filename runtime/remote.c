@@ -104,9 +104,17 @@ void sluice_remote_lost(struct sluice_remote *r, int error)
 
 /* ---- on the thread ---- */
 
+/* A post that reached a loop which had broken runs when that loop is destroyed: nobody waits for it. */
+static bool is_lost(const struct sluice_remote *r)
+{
+    return r->thread == NULL;
+}
+
 static void send_there(struct sluice_post *post)
 {
     struct sluice_remote *r = SLUICE_CONTAINER_OF(post, struct sluice_remote, send);
+    if (is_lost(r))
+        return;
     struct sluice_backend *be = r->thread->loop->be;
     sluice_timer_stop(&r->late);
     if (r->file < 0)
@@ -149,6 +157,8 @@ static void on_sent(struct sluice_op *op, int32_t result, bool more)
 static void stop_there(struct sluice_post *post)
 {
     struct sluice_remote *r = SLUICE_CONTAINER_OF(post, struct sluice_remote, stop);
+    if (is_lost(r))
+        return;
     struct sluice_backend *be = r->thread->loop->be;
     if (r->op.state == SLUICE_OP_IN_FLIGHT) {
         if (!r->cancelled)
