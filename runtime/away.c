@@ -159,6 +159,8 @@ static void on_back(struct sluice_post *post)
 static void on_gone(struct sluice_post *post)
 {
     struct sluice_rx *rx = SLUICE_CONTAINER_OF(post, struct sluice_rx, away.go);
+    if (!rx->away.out) /* the loop had broken; this runs when it is destroyed */
+        return;
     if (rx->away.polled)
         sluice_loop_post(rx->conn->loop, &rx->away.back);
     else
@@ -170,7 +172,8 @@ static void on_arrival(struct sluice_post *post)
 {
     struct sluice_rx *rx = SLUICE_CONTAINER_OF(post, struct sluice_rx, away.go);
     post->call = on_gone; /* when it is posted next */
-    arrive(rx);
+    if (rx->away.out)     /* else as in on_gone() */
+        arrive(rx);
 }
 
 void sluice_away_leave(struct sluice_rx *rx)

@@ -104,7 +104,8 @@ void sluice_remote_lost(struct sluice_remote *r, int error)
 
 /* ---- on the thread ---- */
 
-/* A post that reached a loop which had broken runs when that loop is destroyed: nobody waits for it. */
+/* A post that reached a loop which had broken runs when that loop is destroyed: nobody waits for
+ * it. */
 static bool is_lost(const struct sluice_remote *r)
 {
     return r->thread == NULL;

@@ -1,5 +1,5 @@
 """Which thread runs which path: the choice and its reason, cores, refusals, a thread that fails.
-Clients that come and go while another thread holds the inbox are life.py's, on libev."""
+Clients that come and go while another thread holds the inbox are life.py's too, on libev."""
 import glob
 import json
 import os
@@ -7,13 +7,14 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 from refusal import clean, ends_saying, says
-from tap import check, check_equal, main, skip, sluice, test
-from tls_peer import context, in_kernel, kernel_has_tls, serve_tls, trusted
-from world import LIMIT_S, World, in_thread, is_sanitized, need, url_of
+from tap import check, check_equal, fail, main, skip, sluice, source_dir, test
+from tls_peer import cert, context, in_kernel, kernel_has_tls, serve_tls, trusted
+from world import LIMIT_S, World, helper, in_thread, is_sanitized, need, url_of, wait_until
 
 THREADS = {"single": [], "two-thread": ["sluice-rx"], "three-thread": ["sluice-rx", "sluice-tx"]}
 
@@ -31,14 +32,26 @@ def echo(peer):
         peer.unwrap()
 
 
-def threads_of(engine):
-    """Names of those beside the main one, and where each may run."""
+def tasks_of(engine, field):
+    """What the kernel says of each thread, by the thread's name."""
     found = {}
     for task in glob.glob(f"/proc/{engine.pid}/task/*/status"):
         with open(task, encoding="ascii") as file:
             lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-        found[lines["Name"]] = lines["Cpus_allowed_list"]
+        found[lines["Name"]] = lines[field]
     return found
+
+
+def threads_of(engine):
+    """Where each may run."""
+    return tasks_of(engine, "Cpus_allowed_list")
+
+
+def state_of(w):
+    """The state block as a dictionary."""
+    answer = w.run("stat", "feed", "--json")
+    check_equal(answer.code, 0, answer.err)
+    return json.loads(answer.out)
 
 
 def probe(w):
@@ -56,7 +69,7 @@ def runs(w, url, model, *flags):
     data = noise(2 << 20)
     engine = w.engine(url, "feed", *flags)
     line = engine.wait_for(" open: ")
-    state = json.loads(w.run("stat", "feed", "--json").out)
+    state = state_of(w)
     check(f"; model {model} ({state['model_reason']}); " in line, line)
     check_equal(state["model"], model, "stat")
     check_equal(sorted(set(threads_of(engine)) - {"sluice"}), THREADS[model], "threads")
@@ -111,18 +124,27 @@ def what_is_asked_for_runs():
 @test
 def busy_threads_want_a_core_each():
     """Fewer: auto does without threads and says why; what is asked for by name stays."""
-    with World() as w, w.listen() as listener:
-        one_core = str(min(os.sched_getaffinity(0)))
-        for flags, model in ((["--backend", "ev"], "single"),
-                             (["--backend", "ev", "--model", "two-thread"], "two-thread")):
-            engine = w.start([need("taskset"), "-c", one_core, sluice(), "run", url_of(listener),
-                              "--name", "feed", "--busy", *flags])
-            peer = w.accept(listener)
+    one_core = str(min(os.sched_getaffinity(0)))
+    lacking = "busy, and fewer cores than threads"
+    with World() as w:
+        plain, tls = w.serve(echo), serve_tls(w, echo, context())
+        secure = [*trusted(), "--ktls", "off"]
+        cases = [(plain, "single", lacking, ["--backend", "ev"]),
+                 (plain, "two-thread", "asked for", ["--backend", "ev", "--model", "two-thread"]),
+                 (tls, "single", lacking, secure),
+                 (tls, "three-thread", "asked for", [*secure, "--model", "three-thread"])]
+        if has_uring(w):
+            cases += [(plain, "single", "plain TCP on uring", [])]  # it lacks no core
+        for url, model, why, flags in cases:
+            engine = w.start([need("taskset"), "-c", one_core, sluice(), "run", url, "--name",
+                              "feed", "--busy", *flags])
             line = engine.wait_for(" open: ")
-            check(f"; model {model} (" in line, line)
-            check("busy, and fewer cores than threads" in line or model != "single", line)
-            peer.close()
+            reason = line.partition(f"; model {model} (")[2].partition(")")[0]
+            check(reason.endswith(why), f"{flags}: {line}")
+            check_equal(sorted(set(threads_of(engine)) - {"sluice"}), THREADS[model], "threads")
+            engine.signal(signal.SIGTERM)
             engine.ends(0)
+        clean(w)
 
 
 @test
@@ -167,85 +189,229 @@ def each_thread_has_its_core():
         check(found["sluice-rx"] == found["sluice-tx"] != str(cores[1]), f"not on its core: {found}")
         engine.signal(signal.SIGTERM)
         engine.ends(0)
-        for text in ("1,", "1,2,3,4", "x", "1,-2", "0,5000"):
+
+
+@test
+def cores_that_are_none_are_refused():
+    with World() as w:
+        url = w.serve(echo)
+        for text in ("1,", ",1", "1,2,3,4", "x", "1,-2", "0,5000"):
             says(w.run("run", url, "--core", text), 2, f"'{text}'")
-        says(w.run("run", url, "--core", f"{cores[0]},1023"), 2, "1023", "no such core")
+        core = min(os.sched_getaffinity(0))
+        for text in ("1023", f"{core},1023", f"{core},{core},1023"):
+            says(w.run("run", url, "--core", text), 2, "1023", "no such core")
+        clean(w)
+
+
+def breaks_in(w, thread, url, *flags):
+    """The epoll_wait of that thread breaks, that of nobody else: strace looks at it alone."""
+    engine = w.engine(url, "feed", *flags)
+    engine.wait_for(" open: ")
+    cat = w.cat("feed")
+    cat.stdin.write(b"x")
+    cat.stdin.flush()
+    check_equal(cat.stdout.read(1), b"x", "before")
+    tracer = w.start([need("strace"), "-o", w.path("trace"), "-p", tasks_of(engine, "Pid")[thread],
+                      "-e", "trace=epoll_wait", "-e", "inject=epoll_wait:error=EBADF:when=2"])
+    deadline = time.monotonic() + LIMIT_S
+    while engine.running() and cat.running():
+        if not tracer.running() and "attached" not in tracer.err():
+            skip(f"strace may not look: {tracer.err().strip()}")
+        check(time.monotonic() < deadline, f"{thread} is not missed: {engine.err()}")
+        try:
+            cat.stdin.write(b"x")
+            cat.stdin.flush()
+        except BrokenPipeError:
+            break
+        time.sleep(0.02)
+    ends_saying(engine, 1, "internal")
+    check("a thread's event loop: Bad file descriptor" in engine.err(), engine.err())
+    check_equal(cat.wait(), 1, f"the upstream is told: {cat.err()}")
+    clean(w)
 
 
 @test
 def a_thread_that_fails_ends_the_engine_in_order():
-    """Its epoll_wait breaks, that of nobody else: the main loop is on io_uring."""
     if is_sanitized():
         skip("LeakSanitizer does not work under strace")
+    with World() as w:
+        tls = [*trusted(), "--ktls", "off"]
+        breaks_in(w, "sluice-rx", w.serve(echo), "--model", "two-thread")
+        breaks_in(w, "sluice-rx", w.serve(echo), "--backend", "ev")
+        for thread in THREADS["three-thread"]:
+            breaks_in(w, thread, serve_tls(w, echo, context()), *tls)
+
+
+# ---- who comes, goes and stops -------------------------------------------------------------------
+
+def whole_messages(stream, size):
+    """Those of producers that followed each other: each begins at 0 and leaves nothing out."""
+    check_equal(len(stream) % size, 0, "bytes behind the last whole message")
+    following = 0
+    for at in range(0, len(stream), size):
+        line = stream[at:at + size]
+        check(line[:1] == b"P" and line[13:] == b"." * (size - 14) + b"\n",
+              f"a whole message at {at}: {line[:40]!r}")
+        check(int(line[1:13]) in (0, following), f"{line[1:13]} follows {following - 1}")
+        following = int(line[1:13]) + 1
+
+
+def left_at(w):
+    """Where the next upstream begins, once the inbox is full and nothing moves any more."""
+    seen = []
+
+    def settled():
+        state = state_of(w)
+        seen.append((state["counters"]["received_bytes"], state["inbox_unread_bytes"],
+                     state["upstream_pid"]))
+        return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1][1] > 0 and not seen[-1][2]
+    wait_until(settled, "the inbox to be full with nobody reading")
+    return seen[-1][0] - seen[-1][1]
+
+
+@test
+def clients_come_and_go_while_another_thread_receives():
+    """The main loop on io_uring, the receiving one on libev: producers and observers all the time, upstreams
+    that are killed. The next one begins exactly where the last one had released.
+    """
+    data, size, messages = noise(24 << 20), 300, 50
     with World() as w, w.listen() as listener:
-        if not has_uring(w):
-            skip("the main loop would break as well: no io_uring")
-        engine = w.engine(url_of(listener), "feed", "--model", "two-thread")
+        engine = w.engine(url_of(listener), "feed", "--model", "two-thread", "--inbox", "64K",
+                          "--metadata", "64", "--rcvbuf", "64K")
         peer = w.accept(listener)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         engine.wait_for(" open: ")
-        tracer = w.start([need("strace"), "-f", "-o", w.path("trace"), "-p", str(engine.pid),
-                          "-e", "trace=epoll_wait", "-e", "inject=epoll_wait:error=EBADF:when=2"])
-        deadline = time.monotonic() + 10
-        while engine.running() and time.monotonic() < deadline:
-            if not tracer.running():
-                skip(f"strace may not look: {tracer.err().strip()}")
-            peer.send(b"x")
-            time.sleep(0.02)
-        ends_saying(engine, 1, "internal")
-        check("a thread's event loop: Bad file descriptor" in engine.err(), engine.err())
+        chunks, over, may_end = [], threading.Event(), threading.Event()
+
+        def send():
+            for at in range(0, len(data), 65536):
+                peer.sendall(data[at:at + 65536])
+            may_end.wait(LIMIT_S)
+            peer.shutdown(socket.SHUT_WR)
+
+        def produce():
+            count = 0
+            while not over.is_set():
+                answer = w.run("feed", "P", str(messages), str(size), program=[helper("produce")])
+                check_equal((answer.code, answer.out), (0, b"attached\ndone\n"), answer.err)
+                count += 1
+            return count
+
+        def look():
+            seen = []
+            while not over.is_set():
+                seen.append(state_of(w))
+            return seen
+
+        sending = in_thread(send)
+        receiving = in_thread(lambda: chunks.extend(iter(lambda: peer.recv(1 << 20), b"")))
+        guests = in_thread(produce), in_thread(look)
+        begin = 0
+        for attempt in range(4):
+            path = w.path(f"out{attempt}")
+            cat = w.cat("feed", out=path)
+            if attempt < 3:
+                wait_until(lambda p=path: os.path.getsize(p) > len(data) // 8, "bytes of it")
+                cat.signal(signal.SIGKILL)
+                cat.wait()
+                end = left_at(w)
+            else:
+                wait_until(lambda p=path, b=begin: os.path.getsize(p) >= len(data) - b, "the rest")
+                over.set()
+                runs_of_producers, seen = (guest() for guest in guests)
+                may_end.set()
+                cat.stdin.close()
+                cat.ends(0)
+                end = len(data)
+            with open(path, "rb") as file:
+                got = file.read()
+            check(begin < end <= begin + len(got), f"{attempt}: {begin} to {end}, {len(got)} bytes")
+            check(got == data[begin:begin + len(got)], f"upstream {attempt} begins at {begin}")
+            begin = end
+        sending()
+        receiving()
+        peer.close()
+        engine.ends(0)
+        check_equal({(s["conn_state"], s["model"]) for s in seen}, {("open", "two-thread")}, "seen")
+        received = [s["counters"]["received_bytes"] for s in seen]
+        check_equal(received, sorted(received), "received_bytes only grows")
+        check_equal(seen[-1]["counters"]["clients_corrupt"], 0, "clients thrown out")
+        stream = b"".join(chunks)
+        check_equal(len(stream), runs_of_producers * messages * size, "bytes of producers")
+        whole_messages(stream, size)
         clean(w)
 
 
-def send_all_slowly(peer, data, pauses):
-    """In pieces; after some of them something is done to somebody."""
-    pieces = [data[at:at + 65536] for at in range(0, len(data), 65536)]
-    for number, piece in enumerate(pieces):
-        peer.sendall(piece)
-        if number % (len(pieces) // 4) == 1 and pauses:
-            pauses.pop(0)()
+class Flow:
+    """A stream through cat and back, which waits at each quarter until it is let on."""
+
+    def __init__(self, cat, data):
+        self.cat, self.data = cat, data
+        self.allowed = len(data) // 4
+        self.changed = threading.Condition()
+        self.got = bytearray()
+        self.feeding, self.reading = in_thread(self._feed), in_thread(self._read)
+
+    def _feed(self):
+        for at in range(0, len(self.data), 65536):
+            with self.changed:
+                self.changed.wait_for(lambda n=at: n < self.allowed, LIMIT_S)
+            self.cat.stdin.write(self.data[at:at + 65536])
+        self.cat.stdin.close()
+
+    def _read(self):
+        while part := self.cat.stdout.read1(1 << 20):
+            self.got += part
+
+    def goes_on(self):
+        """Another quarter."""
+        with self.changed:
+            self.allowed += len(self.data) // 4
+            self.changed.notify()
+
+    def stops_with(self, process):
+        """A second of SIGSTOP in the middle of a quarter: nothing passes him; then it goes on."""
+        before = len(self.got)
+        wait_until(lambda: len(self.got) > before, "the stream")
+        process.stop()
+        self.goes_on()
+        time.sleep(0.7)
+        settled = len(self.got)
+        time.sleep(0.3)
+        check(process.is_stopped(), f"{process.name()} is stopped")
+        check_equal(len(self.got), settled, f"bytes pass {process.name()}, which is stopped")
+        check(settled < len(self.data), "the stream is over")
+        process.signal(signal.SIGCONT)
 
 
 @test
 def who_is_stopped_goes_on():
-    """SIGSTOP of upstream, engine and peer in turn: the stream goes on where it stopped."""
-    data = noise(8 << 20)
-    for tls in (False, True):
+    """SIGSTOP of upstream, peer and engine in turn, bytes under way in both directions."""
+    data = noise(16 << 20)
+    for model in ("two-thread", "three-thread"):
+        tls = model == "three-thread"
         with World() as w:
-            plan, ready = [], threading.Event()
-
-            def script(peer, plan=plan, ready=ready):
-                ready.wait(LIMIT_S)
-                send_all_slowly(peer, data, plan)
-                if hasattr(peer, "unwrap"):
-                    peer.unwrap()
-                else:
-                    peer.shutdown(socket.SHUT_WR)
-                    peer.recv(1)
-
-            url = serve_tls(w, script, context()) if tls else w.serve(script)
-            flags = [*trusted(), "--ktls", "off"] if tls else ["--backend", "ev"]
-
-            def stop(process, seconds=0.5):
-                process.stop()
-                time.sleep(seconds)
-                process.signal(signal.SIGCONT)
-
-            # The peer is us: it stops by not going on.
-            plan += [lambda: in_thread(stop, w.processes[1]), lambda: time.sleep(0.7),
-                     lambda: in_thread(stop, w.processes[0]), lambda: time.sleep(0.7)]
-            engine = w.start([sluice(), "run", url, "--name", "feed", "--inbox", "64K", *flags])
-            engine.wait_for(" open: ")
-            cat = w.start([sluice(), "cat", "feed"], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE)
-            ready.set()
-            got = in_thread(cat.stdout.read)()
-            check_equal(plan, [], "stops that did not come")
-            check_equal(len(got), len(data), "bytes")
-            check(got == data, "byte for byte")
-            cat.ends(0)
-            engine.ends(0)
-            check("three-thread" in engine.err() if tls else "two-thread" in engine.err(),
-                  engine.err())
+            peer = w.start([sys.executable,
+                            os.path.join(source_dir(), "tests/integration/echo_peer.py"),
+                            *([cert("good.chain"), cert("good.key")] if tls else [])],
+                           stdout=subprocess.PIPE)
+            port = int(peer.stdout.readline() or fail(peer.err()))
+            engine = w.engine(f"{'tls' if tls else 'tcp'}://127.0.0.1:{port}", "feed", "--model", model,
+                              *([*trusted(), "--ktls", "off"] if tls else []), "--inbox", "64K",
+                              "--outbox", "64K", "--rcvbuf", "64K", "--sndbuf", "64K")
+            line = engine.wait_for(" open: ")
+            check(f"; model {model} (" in line, line)
+            cat = w.cat("feed")
+            flow = Flow(cat, data)
+            for process in (cat, peer, engine):
+                flow.stops_with(process)
+            flow.feeding()
+            flow.reading()
+            check_equal(len(flow.got), len(data), "bytes")
+            check(flow.got == data, "byte for byte")
+            for process in (cat, engine, peer):
+                process.ends(0)
+            clean(w)
 
 
 main()
