@@ -12,10 +12,11 @@ import threading
 import time
 
 from refusal import clean, ends_saying, says
-from tap import check, check_equal, fail, main, skip, sluice, source_dir, test
+from tap import check, check_equal, fail, is_long, main, skip, sluice, source_dir, test
 from tls_peer import cert, context, in_kernel, kernel_has_tls, serve_tls, trusted
 from world import LIMIT_S, World, helper, in_thread, is_sanitized, need, url_of, wait_until
 
+STOPPED_S = 10 if is_long() else 1
 THREADS = {"single": [], "two-thread": ["sluice-rx"], "three-thread": ["sluice-rx", "sluice-tx"]}
 
 
@@ -370,12 +371,12 @@ class Flow:
             self.changed.notify()
 
     def stops_with(self, process):
-        """A second of SIGSTOP in the middle of a quarter: nothing passes him; then it goes on."""
+        """SIGSTOP in the middle of a quarter: nothing passes him; then it goes on."""
         before = len(self.got)
         wait_until(lambda: len(self.got) > before, "the stream")
         process.stop()
         self.goes_on()
-        time.sleep(0.7)
+        time.sleep(STOPPED_S - 0.3)
         settled = len(self.got)
         time.sleep(0.3)
         check(process.is_stopped(), f"{process.name()} is stopped")
