@@ -382,8 +382,6 @@ void sluice_rx_ended(struct sluice_rx *rx, int32_t result)
     } else if (result == 0) {
         rx->eof = true;
         rx->events->eof(rx->user);
-    } else if (result == -ENOBUFS) {
-        sluice_count(rx->ch, SLUICE_COUNTER_buffer_starvations, 1);
     } else if (result != -ECANCELED) {
         rx->events->failed(rx->user, -result);
     }
@@ -398,7 +396,9 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
         rx->armed = false;
     if (result > 0)
         received(rx, (uint32_t)result);
-    else if (out && result != -ENOBUFS)
+    else if (result == -ENOBUFS) /* it is armed again when there is room */
+        sluice_count(rx->ch, SLUICE_COUNTER_buffer_starvations, 1);
+    else if (out)
         sluice_away_ended(rx, result);
     else
         sluice_rx_ended(rx, result);
