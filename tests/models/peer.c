@@ -112,6 +112,12 @@ void peer_take(struct peer *p, uint32_t messages)
         bad(p, take_some(p) == 0, "the engine ended early");
 }
 
+void peer_take_pongs(struct peer *p, uint32_t pongs)
+{
+    while (p->pongs < pongs && !p->finding.text)
+        bad(p, take_some(p) == 0, "the engine ended early");
+}
+
 void peer_take_slowly(struct peer *p, uint32_t messages)
 {
     uint64_t napped = 0;

@@ -34,6 +34,7 @@ void peer_join(struct peer *p);
 void peer_send(struct peer *p, uint64_t bytes);    /* the next ones of the stream */
 void peer_dribble(struct peer *p, uint64_t bytes); /* one by one */
 void peer_take(struct peer *p, uint32_t messages); /* until so many, PONGs aside, are here */
+void peer_take_pongs(struct peer *p, uint32_t pongs);
 void peer_take_slowly(struct peer *p, uint32_t messages);
 void peer_take_to_end(struct peer *p);
 void peer_half_close(struct peer *p);
