@@ -14,7 +14,8 @@ import time
 from refusal import clean, ends_saying, says
 from tap import check, check_equal, fail, is_long, main, skip, sluice, source_dir, test
 from tls_peer import cert, context, in_kernel, kernel_has_tls, serve_tls, trusted
-from world import LIMIT_S, World, helper, in_thread, is_sanitized, need, url_of, wait_until
+from world import (LIMIT_S, World, free_port, helper, in_thread, is_sanitized, need, url_of,
+                   wait_until)
 
 STOPPED_S = 10 if is_long() else 1
 THREADS = {"single": [], "two-thread": ["sluice-rx"], "three-thread": ["sluice-rx", "sluice-tx"]}
@@ -151,13 +152,15 @@ def busy_threads_want_a_core_each():
 @test
 def what_cannot_be_is_refused():
     with World() as w:
-        plain, tls = w.serve(echo), serve_tls(w, echo, context())
+        nobody = f"127.0.0.1:{free_port()}"  # these are refused before anything is tried
         two, three = ("--model", "two-thread"), ("--model", "three-thread")
-        says(w.run("run", plain, *three), 39, "three-thread", "user space", "take two-thread")
-        says(w.run("run", tls, *trusted(), *two, "--ktls", "off"), 39, "two-thread", "user space",
-             "take three-thread")
-        says(w.run("run", tls, *trusted(), *three, "--ktls", "require"), 39, "three-thread",
-             "--ktls off")
+        says(w.run("run", f"tcp://{nobody}", *three), 39, "three-thread", "user space",
+             "take two-thread")
+        says(w.run("run", f"tls://{nobody}", *trusted(), *two, "--ktls", "off"), 39, "two-thread",
+             "user space", "take three-thread")
+        says(w.run("run", f"tls://{nobody}", *trusted(), *three, "--ktls", "require"), 39,
+             "three-thread", "--ktls off")
+        plain, tls = w.serve(echo), serve_tls(w, echo, context())
         says(w.run("run", tls, *trusted(), "--timestamps", "software", "--ktls", "require"), 39,
              "--timestamps", "--ktls auto")
         engine = w.start([sluice(), "run", plain, "--timestamps", "hardware"])
