@@ -357,7 +357,9 @@ static bool work_secure(struct sluice_tx *tx)
         tx->secure->provider->close(session);
     if (send_output(tx))
         return true;
-    if (!tx->notifying || !(session->closed & SLUICE_TLS_CLOSED_BY_US))
+    const uint8_t *rest; /* no room for a SEND just now, or its thread lets go after one failed */
+    if (!tx->notifying || !(session->closed & SLUICE_TLS_CLOSED_BY_US) ||
+        sluice_secure_output(tx->secure, &rest) > 0)
         return false;
     tx->notifying = false;
     tx->events->fin(tx->user);
