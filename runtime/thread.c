@@ -64,6 +64,7 @@ static int spawn(struct sluice_thread *t)
 {
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* its own: a guard of memory may handle it */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int err = pthread_create(&t->id, NULL, thread_main, t);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -54,7 +54,8 @@ def memory_that_is_made_smaller_ends_the_connection_in_order():
         wait_until(lambda: set(shared_memory(engine.pid)) - before, "the client's memory")
         for path in set(shared_memory(engine.pid)) - before:
             os.truncate(path, 0)
-        peer.sendall(b"x")  # the engine looks at it no sooner than it has to
+        peer.sendall(b"x")  # each thread looks at it no sooner than it has to
+        w.run("stat", "feed")
         ends_saying(engine, 37, "corrupt")
         check("wrote nonsense" in engine.err(), engine.err())
         cat.wait()
