@@ -62,7 +62,7 @@ static int start_thread(struct session_engine *se)
 {
     sigset_t all, before;
     sigfillset(&all);
-    sigdelset(&all, SIGBUS); /* its own: a guard of memory may handle it */
+    sigdelset(&all, SIGBUS);                     /* its own: a guard of memory may handle it */
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
     int error = pthread_create(&se->thread, NULL, engine_thread, se);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
