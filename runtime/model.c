@@ -46,6 +46,12 @@ static int refuse(struct sluice_crew *crew, const char *what, const char *remedy
     return -ENOTSUP;
 }
 
+static int refuse_two_with_tls(struct sluice_crew *crew)
+{
+    return refuse(crew, "TLS in user space does not part receiving from sending",
+                  "three-thread or single");
+}
+
 int sluice_crew_place(struct sluice_crew *crew, uint32_t receive_core, uint32_t send_core)
 {
     struct sluice_cores own;
@@ -65,8 +71,7 @@ int sluice_crew_check(struct sluice_crew *crew, bool tls, enum sluice_ktls ktls,
     if (two && in_line)
         return refuse(crew, "an upstream in line has its inbox on the same thread", "single");
     if (two && tls && ktls == SLUICE_KTLS_OFF)
-        return refuse(crew, "TLS in user space does not part receiving from sending",
-                      "three-thread or single");
+        return refuse_two_with_tls(crew);
     if (three && !tls)
         return refuse(crew, NEEDS_USER_SPACE, "two-thread or single");
     if (three && ktls == SLUICE_KTLS_REQUIRE)
@@ -143,8 +148,7 @@ int sluice_crew_choose(struct sluice_crew *crew, const struct sluice_model_facts
     int err = 0;
     enum sluice_model model = decide(crew, facts, &why);
     if (model == SLUICE_MODEL_TWO_THREAD && facts->tls && !facts->in_kernel)
-        return refuse(crew, "TLS in user space does not part receiving from sending",
-                      "three-thread or single");
+        return refuse_two_with_tls(crew);
     crew->runs = SLUICE_MODEL_SINGLE;
     if (model != SLUICE_MODEL_SINGLE)
         err = start(&crew->rx, "sluice-rx", crew->reason, sizeof(crew->reason));

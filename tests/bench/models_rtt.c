@@ -44,19 +44,6 @@ static const char *const texts[VARIANTS] = {
 
 /* ---- the upstream ---- */
 
-static uint32_t take(struct sluice_client *c)
-{
-    const struct sluice_meta *entries;
-    uint32_t bytes = 0;
-    BENCH_CHECK(sluice_client_wait(c, SLUICE_WAIT_INBOX, -1) > 0);
-    int64_t count = sluice_inbox_peek(c, &entries, 64);
-    BENCH_CHECK(count >= 0);
-    for (int64_t i = 0; i < count; i++)
-        bytes += entries[i].decrypted_len;
-    BENCH_CHECK(sluice_inbox_release(c, (uint32_t)count) == 0);
-    return bytes;
-}
-
 static void *upstream(void *arg)
 {
     struct sluice_client *c = arg;
@@ -67,8 +54,8 @@ static void *upstream(void *arg)
         BENCH_CHECK(sluice_outbox_claim(c, RELAY_BYTES, &room) == 0);
         memset(room, i, RELAY_BYTES);
         sluice_outbox_commit(c, 0, SLUICE_MESSAGE_DATA);
-        for (uint32_t got = 0; got < RELAY_BYTES;)
-            got += take(c);
+        for (uint64_t got = 0; got < RELAY_BYTES; got += engine_take(c))
+            BENCH_CHECK(sluice_client_wait(c, SLUICE_WAIT_INBOX, -1) > 0);
         ns[i] = bench_ns(sluice_cycles() - start);
     }
     BENCH_CHECK(sluice_client_request_close(c) == 0);

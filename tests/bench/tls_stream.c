@@ -47,14 +47,7 @@ static void took(uint64_t bytes)
 static void on_inbox(struct sluice_transport *t, void *user)
 {
     (void)user;
-    struct sluice_client *c = sluice_transport_upstream(t);
-    const struct sluice_meta *entries;
-    uint64_t bytes = 0;
-    int64_t count = sluice_inbox_peek(c, &entries, 64);
-    BENCH_CHECK(count >= 0);
-    for (int64_t i = 0; i < count; i++)
-        bytes += entries[i].decrypted_len;
-    sluice_inbox_release(c, (uint32_t)count);
+    uint64_t bytes = engine_take(sluice_transport_upstream(t));
     took(bytes);
     if (bytes > 0 && run.bytes == expected)
         sluice_transport_close(t);

@@ -31,13 +31,7 @@ static void on_open(struct sluice_transport *t, void *user)
 static void on_inbox(struct sluice_transport *t, void *user)
 {
     (void)user;
-    struct sluice_client *c = sluice_transport_upstream(t);
-    const struct sluice_meta *entries;
-    int64_t count = sluice_inbox_peek(c, &entries, 16);
-    BENCH_CHECK(count >= 0);
-    for (int64_t i = 0; i < count; i++)
-        run.received += entries[i].decrypted_len;
-    sluice_inbox_release(c, (uint32_t)count);
+    run.received += engine_take(sluice_transport_upstream(t));
     if (run.received < run.bytes || run.done == run.wanted)
         return;
     run.received -= run.bytes;

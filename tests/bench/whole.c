@@ -9,6 +9,18 @@
 
 struct sluice_loop *engine_loop;
 
+uint64_t engine_take(struct sluice_client *c)
+{
+    const struct sluice_meta *entries;
+    uint64_t bytes = 0;
+    int64_t count = sluice_inbox_peek(c, &entries, 64);
+    BENCH_CHECK(count >= 0);
+    for (int64_t i = 0; i < count; i++)
+        bytes += entries[i].decrypted_len;
+    BENCH_CHECK(sluice_inbox_release(c, (uint32_t)count) == 0);
+    return bytes;
+}
+
 void engine_run(const struct engine_config *cfg, struct engine_end *end)
 {
     char why[160], url[64];

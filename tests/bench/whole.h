@@ -34,6 +34,9 @@ struct engine_end {
 /** The loop that engine_run() runs, while it does; for sluice_loop_stop(). */
 extern struct sluice_loop *engine_loop;
 
+/** What an upstream has in its inbox, released: its bytes. */
+uint64_t engine_take(struct sluice_client *c);
+
 /** Connect, run until the connection is closed or the loop stopped, clean up. */
 void engine_run(const struct engine_config *cfg, struct engine_end *end);
 
