@@ -126,18 +126,18 @@ void sluice_away_tell(struct sluice_rx *rx)
 {
     atomic_store_explicit(&rx->away.seen_cycle, rx->loop->poll_cycle, memory_order_relaxed);
     atomic_store_explicit(&rx->away.stamp_ns, rx->packets.last_ns, memory_order_relaxed);
-    sluice_loop_nudge(rx->conn->loop);
+    sluice_loop_nudge(rx->life->loop);
 }
 
 /* ---- going and coming ---- */
 
 static void came_back(struct sluice_rx *rx)
 {
-    struct sluice_conn *conn = rx->conn;
-    struct sluice_backend *be = conn->loop->be;
+    struct sluice_life *life = rx->life;
+    struct sluice_backend *be = life->loop->be;
     struct sluice_region *region = sluice_rx_region(rx);
     rx->away.out = false;
-    rx->loop = conn->loop;
+    rx->loop = life->loop;
     int err = be->ops->region_open(be, region);
     if (rx->ch->inbox.away) {
         sluice_inbox_came_back(rx->ch);
@@ -148,7 +148,7 @@ static void came_back(struct sluice_rx *rx)
     else if (rx->away.ended)
         sluice_rx_ended(rx, rx->away.result);
     sluice_rx_arm(rx);
-    sluice_conn_end(conn);
+    sluice_life_end(life);
 }
 
 static void on_back(struct sluice_post *post)
@@ -162,7 +162,7 @@ static void on_gone(struct sluice_post *post)
     if (!rx->away.out) /* the loop had broken; this runs when it is destroyed */
         return;
     if (rx->away.polled)
-        sluice_loop_post(rx->conn->loop, &rx->away.back);
+        sluice_loop_post(rx->life->loop, &rx->away.back);
     else
         sluice_loop_post(rx->loop, &rx->away.go);
     rx->away.polled = true;
@@ -181,11 +181,11 @@ void sluice_away_leave(struct sluice_rx *rx)
     struct sluice_backend *be = rx->loop->be;
     struct sluice_away *away = &rx->away;
     SLUICE_CHECK(!away->out && !rx->armed);
-    sluice_conn_hold(rx->conn);
+    sluice_life_hold(rx->life);
     be->ops->region_close(be, sluice_rx_region(rx));
     away->out = true;
     away->ended = away->cancelled = false;
-    away->fd = rx->conn->fd;
+    away->fd = rx->life->fd;
     away->go.call = on_arrival;
     away->back.call = on_back;
     atomic_store_explicit(&away->recalled, false, memory_order_relaxed);

@@ -15,11 +15,11 @@ void sluice_describe_tls(struct sluice_channel *ch, const char *what, const char
 }
 
 /* "tcp://host:port", and the address behind it when the host is a name. */
-static void describe_peer(struct state_text *text, const struct sluice_conn *c)
+static void describe_peer(struct state_text *text, const struct sluice_life *c)
 {
     const struct sluice_url *url = &c->url;
     char addr[80];
-    sluice_conn_peer(c, addr, sizeof(addr));
+    sluice_life_peer(c, addr, sizeof(addr));
     bool is_name = strstr(addr, url->host) == NULL;
     snprintf(text->peer, sizeof(text->peer), "%.3s://%.60s:%.5s%s%.50s%s", url->scheme, url->host,
              url->port, is_name ? " (" : "", is_name ? addr : "", is_name ? ")" : "");
@@ -31,7 +31,7 @@ static void describe_model(struct state_text *text, enum sluice_model model, con
     snprintf(text->model_reason, sizeof(text->model_reason), "%s", reason);
 }
 
-void sluice_describe_attempt(struct sluice_channel *ch, const struct sluice_conn *c,
+void sluice_describe_attempt(struct sluice_channel *ch, const struct sluice_life *c,
                              const struct sluice_crew *crew)
 {
     struct state_text *text = &ch->text;
@@ -42,7 +42,7 @@ void sluice_describe_attempt(struct sluice_channel *ch, const struct sluice_conn
     sluice_describe_tls(ch, "none", c->is_tls ? "not agreed yet" : "tcp:// asks for none");
 }
 
-void sluice_describe_open(struct sluice_channel *ch, const struct sluice_conn *c,
+void sluice_describe_open(struct sluice_channel *ch, const struct sluice_life *c,
                           const struct sluice_crew *crew, const struct sluice_secure *s)
 {
     struct state_text *text = &ch->text;

@@ -1,6 +1,6 @@
 /*
  * The turn: completions, timers, sources; sleeping and waking. On which backend is choice.c's, what
- * the ops mean conn.c's, rx.c's and tx.c's.
+ * the ops mean life.c's, rx.c's and tx.c's.
  */
 #include "loop.h"
 #include "base/check.h"

@@ -26,7 +26,7 @@
 #define ALERT_FATAL   2
 #define KEY_UPDATE    24
 
-static int set_option(struct sluice_conn *c, int level, int name, const void *value, size_t bytes)
+static int set_option(struct sluice_life *c, int level, int name, const void *value, size_t bytes)
 {
     return sluice_loop_sockets(c->loop)->set_option(c->loop->be, c->fd, level, name, value,
                                                     (socklen_t)bytes);
@@ -47,7 +47,7 @@ static int cannot(struct sluice_secure *s, const char *what, int err)
     return -ENOTSUP;
 }
 
-int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_prepare(struct sluice_secure *s, struct sluice_life *c)
 {
     s->by_record = s->in_kernel = false;
     s->answer_due = s->notify_due = s->refusal_due = false;
@@ -123,7 +123,7 @@ static size_t fill(union crypto *u, const struct sluice_tls_keys *k)
     return 0;
 }
 
-static int install(struct sluice_conn *c, enum sluice_tls_direction d,
+static int install(struct sluice_life *c, enum sluice_tls_direction d,
                    const struct sluice_tls_keys *keys)
 {
     union crypto u;
@@ -143,7 +143,7 @@ static int fail(struct sluice_secure *s, enum sluice_reason reason, const char *
     return -EPROTO;
 }
 
-int sluice_offload_start(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_start(struct sluice_secure *s, struct sluice_life *c)
 {
     struct sluice_tls_keys rx, tx;
     s->by_record = false;
@@ -168,7 +168,7 @@ int sluice_offload_start(struct sluice_secure *s, struct sluice_conn *c)
 
 /* ---- records without data ---- */
 
-static int renew(struct sluice_secure *s, struct sluice_conn *c, enum sluice_tls_direction d)
+static int renew(struct sluice_secure *s, struct sluice_life *c, enum sluice_tls_direction d)
 {
     struct sluice_tls_keys keys;
     int err = s->provider->next_keys(s->session, d, &keys);
@@ -178,7 +178,7 @@ static int renew(struct sluice_secure *s, struct sluice_conn *c, enum sluice_tls
     return err ? fail(s, SLUICE_REASON_TLS_REKEY, "KeyUpdate", err) : 0;
 }
 
-int sluice_offload_control(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_control(struct sluice_secure *s, struct sluice_life *c)
 {
     unsigned type;
     /* The ring of ciphertext is idle now. */
@@ -212,13 +212,13 @@ bool sluice_offload_verdict(struct sluice_secure *s, int os_error)
     return true;
 }
 
-static int say(struct sluice_conn *c, unsigned type, const uint8_t *data, size_t bytes)
+static int say(struct sluice_life *c, unsigned type, const uint8_t *data, size_t bytes)
 {
     ssize_t n = sluice_loop_sockets(c->loop)->send_record(c->loop->be, c->fd, type, data, bytes);
     return n < 0 ? (int)n : 0;
 }
 
-static int answer(struct sluice_secure *s, struct sluice_conn *c)
+static int answer(struct sluice_secure *s, struct sluice_life *c)
 {
     static const uint8_t key_update[] = {KEY_UPDATE, 0, 0, 1, 0}; /* asks for nothing back */
     int err = say(c, SLUICE_TLS_TYPE_HANDSHAKE, key_update, sizeof(key_update));
@@ -226,7 +226,7 @@ static int answer(struct sluice_secure *s, struct sluice_conn *c)
     return err ? err : renew(s, c, SLUICE_TLS_TX);
 }
 
-int sluice_offload_say(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
 {
     int err = 0;
     if (s->alert_due >= 0) {

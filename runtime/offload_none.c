@@ -11,7 +11,7 @@ int sluice_offload_probe(void)
     return -ENOSYS;
 }
 
-int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_prepare(struct sluice_secure *s, struct sluice_life *c)
 {
     (void)c;
     s->by_record = s->in_kernel = false;
@@ -25,13 +25,13 @@ int sluice_offload_prepare(struct sluice_secure *s, struct sluice_conn *c)
     return -ENOTSUP;
 }
 
-int sluice_offload_start(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_start(struct sluice_secure *s, struct sluice_life *c)
 {
     (void)s, (void)c;
     return -ENOTSUP;
 }
 
-int sluice_offload_control(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_control(struct sluice_secure *s, struct sluice_life *c)
 {
     (void)s, (void)c;
     return -EPROTO;
@@ -43,7 +43,7 @@ bool sluice_offload_verdict(struct sluice_secure *s, int os_error)
     return false;
 }
 
-int sluice_offload_say(struct sluice_secure *s, struct sluice_conn *c)
+int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
 {
     (void)s, (void)c;
     return 0;

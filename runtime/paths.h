@@ -7,7 +7,7 @@
 #define SLUICE_PATHS_H
 
 #include "away.h"
-#include "conn.h"
+#include "life.h"
 #include "packets.h"
 #include "remote.h"
 #include "secure.h"
@@ -22,7 +22,7 @@ struct sluice_rx_events {
 };
 
 struct sluice_rx {
-    struct sluice_conn *conn;
+    struct sluice_life *life;
     struct sluice_loop *loop; /* that receives */
     struct sluice_away away;
     struct sluice_channel *ch;
@@ -38,10 +38,10 @@ struct sluice_rx {
     bool raw_full;                 /* the loop that receives; decrypting makes room */
     uint64_t raw_seen;             /* up to where of raw was decrypted, or tried to */
     uint64_t received_bytes;       /* of this connection */
-    struct sluice_packets packets; /* with conn->cfg->timestamps */
+    struct sluice_packets packets; /* with life->cfg->timestamps */
 };
 
-int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,
+int sluice_rx_init(struct sluice_rx *rx, struct sluice_life *life, struct sluice_channel *ch,
                    struct sluice_secure *secure, enum sluice_receive how,
                    const struct sluice_rx_events *events, void *user);
 void sluice_rx_fini(struct sluice_rx *rx);
@@ -82,7 +82,7 @@ struct sluice_tx_events {
 };
 
 struct sluice_tx {
-    struct sluice_conn *conn;
+    struct sluice_life *life;
     struct sluice_channel *ch;
     const struct sluice_tx_events *events;
     void *user;
@@ -119,7 +119,7 @@ struct sluice_tx {
     uint64_t sent_messages, sent_bytes; /* of this connection */
 };
 
-void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
+void sluice_tx_init(struct sluice_tx *tx, struct sluice_life *life, struct sluice_channel *ch,
                     struct sluice_secure *secure, const struct sluice_tx_events *events,
                     void *user);
 void sluice_tx_start(struct sluice_tx *tx, uint32_t connection);

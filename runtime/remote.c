@@ -17,9 +17,9 @@ static void ended(struct sluice_post *post);
 static void stop_there(struct sluice_post *post);
 static void gone(struct sluice_post *post);
 
-void sluice_remote_init(struct sluice_remote *r, struct sluice_conn *conn)
+void sluice_remote_init(struct sluice_remote *r, struct sluice_life *life)
 {
-    *r = (struct sluice_remote){.conn = conn,
+    *r = (struct sluice_remote){.life = life,
                                 .send.call = send_there,
                                 .end.call = ended,
                                 .stop.call = stop_there,
@@ -35,13 +35,13 @@ int sluice_remote_send(struct sluice_remote *r, struct sluice_op *asked)
     if (r->stopping)
         return -EAGAIN;
     if (!r->open) {
-        sluice_conn_hold(r->conn); /* until the thread has let go of the descriptor */
+        sluice_life_hold(r->life); /* until the thread has let go of the descriptor */
         r->open = true;
-        r->fd = r->conn->fd;
+        r->fd = r->life->fd;
         r->file = -1;
         r->cancelled = r->polled = false;
     }
-    sluice_conn_hold(r->conn);
+    sluice_life_hold(r->life);
     r->asked = asked;
     r->op.send.addr = asked->send.addr;
     r->op.send.bytes = asked->send.bytes;
@@ -85,7 +85,7 @@ static void gone(struct sluice_post *post)
 {
     struct sluice_remote *r = SLUICE_CONTAINER_OF(post, struct sluice_remote, gone);
     r->open = r->stopping = false;
-    sluice_conn_end(r->conn);
+    sluice_life_end(r->life);
 }
 
 void sluice_remote_lost(struct sluice_remote *r, int error)
@@ -129,7 +129,7 @@ static void send_there(struct sluice_post *post)
 static void tell(struct sluice_remote *r)
 {
     if (!atomic_exchange(&r->told, true))
-        sluice_loop_post(r->conn->loop, &r->end);
+        sluice_loop_post(r->life->loop, &r->end);
 }
 
 static void tell_late(struct sluice_timer *timer)
@@ -166,7 +166,7 @@ static void stop_there(struct sluice_post *post)
             be->ops->cancel(be, &r->op);
         r->cancelled = true;
     } else if (r->polled) {
-        sluice_loop_post(r->conn->loop, &r->gone);
+        sluice_loop_post(r->life->loop, &r->gone);
         return;
     } else {
         sluice_timer_stop(&r->late);

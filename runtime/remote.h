@@ -5,12 +5,12 @@
 #ifndef SLUICE_REMOTE_H
 #define SLUICE_REMOTE_H
 
-#include "conn.h"
+#include "life.h"
 
 struct sluice_thread;
 
 struct sluice_remote {
-    struct sluice_conn *conn;
+    struct sluice_life *life;
     struct sluice_thread *thread; /* NULL: none, SENDs run on the connection's loop */
     struct sluice_op *asked;      /* in flight, for whoever asked */
     bool open, stopping;          /* the thread knows the descriptor; is to forget it */
@@ -27,9 +27,9 @@ struct sluice_remote {
     bool cancelled, polled;
 };
 
-void sluice_remote_init(struct sluice_remote *r, struct sluice_conn *conn);
+void sluice_remote_init(struct sluice_remote *r, struct sluice_life *life);
 
-/* A SEND, as sluice_conn_begin() would start it: 0 or -EAGAIN. */
+/* A SEND, as sluice_life_begin() would start it: 0 or -EAGAIN. */
 int sluice_remote_send(struct sluice_remote *r, struct sluice_op *asked);
 
 /* Every turn: did it end? True: its done() was called. */

@@ -13,13 +13,13 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more);
 static bool decrypt(struct sluice_rx *rx);
 static bool arm(struct sluice_rx *rx);
 
-int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice_channel *ch,
+int sluice_rx_init(struct sluice_rx *rx, struct sluice_life *life, struct sluice_channel *ch,
                    struct sluice_secure *secure, enum sluice_receive how,
                    const struct sluice_rx_events *events, void *user)
 {
-    struct sluice_backend *be = conn->loop->be;
-    *rx = (struct sluice_rx){.conn = conn,
-                             .loop = conn->loop,
+    struct sluice_backend *be = life->loop->be;
+    *rx = (struct sluice_rx){.life = life,
+                             .loop = life->loop,
                              .ch = ch,
                              .secure = secure,
                              .events = events,
@@ -28,7 +28,7 @@ int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice
                                         .bytes = ch->inbox.bytes,
                                         .pos = ch->inbox.tail,
                                         .one_shot = how == SLUICE_RECEIVE_ONE_SHOT};
-    if (conn->cfg->timestamps) {
+    if (life->cfg->timestamps) {
         rx->region.one_shot = true;
         rx->region.stamp = &rx->packets.wire;
     }
@@ -38,7 +38,7 @@ int sluice_rx_init(struct sluice_rx *rx, struct sluice_conn *conn, struct sluice
 
 void sluice_rx_fini(struct sluice_rx *rx)
 {
-    struct sluice_backend *be = rx->conn->loop->be;
+    struct sluice_backend *be = rx->life->loop->be;
     SLUICE_CHECK(!rx->armed);
     if (rx->raw.base)
         be->ops->region_close(be, &rx->raw);
@@ -47,7 +47,7 @@ void sluice_rx_fini(struct sluice_rx *rx)
 
 int sluice_rx_open_raw(struct sluice_rx *rx)
 {
-    struct sluice_backend *be = rx->conn->loop->be;
+    struct sluice_backend *be = rx->life->loop->be;
     struct sluice_region raw = {.base = rx->secure->raw,
                                 .bytes = SECURE_RAW_BYTES,
                                 .one_shot = rx->region.one_shot,
@@ -134,9 +134,9 @@ bool sluice_rx_arm(struct sluice_rx *rx)
 static bool arm(struct sluice_rx *rx)
 {
     const struct sluice_secure *s = rx->secure;
-    if (rx->away.out || rx->armed || rx->eof || rx->socket_eof || !sluice_conn_receives(rx->conn))
+    if (rx->away.out || rx->armed || rx->eof || rx->socket_eof || !sluice_life_receives(rx->life))
         return false;
-    if (rx->away.thread && sluice_conn_is_live(rx->conn)) {
+    if (rx->away.thread && sluice_life_is_live(rx->life)) {
         sluice_away_leave(rx);
         return true;
     }
@@ -148,7 +148,7 @@ static bool arm(struct sluice_rx *rx)
         prepare_record(rx);
     else if (!prepare_region(rx))
         return false;
-    rx->armed = sluice_conn_begin(rx->conn, &rx->op) == 0; /* no room for an op: the next turn */
+    rx->armed = sluice_life_begin(rx->life, &rx->op) == 0; /* no room for an op: the next turn */
     return rx->armed;
 }
 
@@ -156,7 +156,7 @@ static bool arm(struct sluice_rx *rx)
  * the ring of ciphertext record by record. */
 static int follow(struct sluice_rx *rx, struct sluice_region *region, uint64_t pos)
 {
-    struct sluice_backend *be = rx->conn->loop->be;
+    struct sluice_backend *be = rx->life->loop->be;
     if (region->pos == pos)
         return 0;
     be->ops->region_close(be, region);
@@ -200,7 +200,7 @@ static void stamp(struct sluice_rx *rx, struct sluice_meta *stamps)
         stamps->nic_packet_ct = (uint16_t)(p->count > UINT16_MAX ? UINT16_MAX : p->count);
     }
     if (stamps->latest_nic_timestamp_ns)
-        stamps->flags |= rx->conn->cfg->timestamps == SLUICE_TIMESTAMPS_HARDWARE
+        stamps->flags |= rx->life->cfg->timestamps == SLUICE_TIMESTAMPS_HARDWARE
                              ? SLUICE_META_STAMP_HW
                              : SLUICE_META_STAMP_SW;
 }
@@ -226,7 +226,7 @@ static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t seen, uint64_
                                  .latest_raw_frame_poll_cycle = raw_cycle,
                                  .ssl_read_cycle = sluice_cycles(),
                                  .flags = flags};
-    if (rx->conn->cfg->timestamps)
+    if (rx->life->cfg->timestamps)
         stamp(rx, &stamps);
     rx->received_bytes += bytes;
     sluice_inbox_arrived(rx->ch, &stamps, bytes);
@@ -245,7 +245,7 @@ static bool shake_hands(struct sluice_rx *rx, struct sluice_tls_input *in)
         rx->events->secured(rx->user);
     else if (rc == -EPROTO)
         rx->events->tls_failed(rx->user);
-    return rc == 0 && sluice_conn_is_live(rx->conn);
+    return rc == 0 && sluice_life_is_live(rx->life);
 }
 
 static uint64_t seen_cycle(const struct sluice_rx *rx)
@@ -315,7 +315,7 @@ static void received(struct sluice_rx *rx, uint32_t bytes)
     struct sluice_secure *s = rx->secure;
     if (rx->op.region)
         rx->op.region->pos += bytes;
-    if (rx->conn->cfg->timestamps)
+    if (rx->life->cfg->timestamps)
         note_packets(rx, bytes);
     if (sluice_rx_takes_inbox(rx)) {
         arrived(rx, bytes, rx->loop->poll_cycle, rx->loop->poll_cycle, 0);
@@ -332,7 +332,7 @@ static void received(struct sluice_rx *rx, uint32_t bytes)
 static void take_control(struct sluice_rx *rx)
 {
     const struct sluice_tls_session *session = rx->secure->session;
-    if (sluice_offload_control(rx->secure, rx->conn)) {
+    if (sluice_offload_control(rx->secure, rx->life)) {
         rx->socket_eof = true; /* the kernel would go on: nothing behind it is delivered */
         rx->events->tls_failed(rx->user);
     } else if (session->closed & SLUICE_TLS_CLOSED_BY_PEER) {
@@ -363,7 +363,7 @@ static bool ended_in_kernel(struct sluice_rx *rx, int32_t result)
 /* A SEND in flight may have been told of the reset in our place (backend.h, 10). */
 static bool reset_unheard(const struct sluice_rx *rx)
 {
-    const struct sluice_conn *c = rx->conn;
+    const struct sluice_life *c = rx->life;
     return c->state == SLUICE_CONN_OPEN &&
            sluice_loop_sockets(c->loop)->was_reset(c->loop->be, c->fd);
 }
@@ -390,7 +390,7 @@ void sluice_rx_ended(struct sluice_rx *rx, int32_t result)
 static void on_recv(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_rx *rx = SLUICE_CONTAINER_OF(op, struct sluice_rx, op);
-    struct sluice_conn *conn = rx->conn;
+    struct sluice_life *life = rx->life;
     bool out = rx->away.out;
     if (!more)
         rx->armed = false;
@@ -406,7 +406,7 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
         return; /* away.c arms it, when there is nothing to come back for */
     arm(rx);
     if (!more)
-        sluice_conn_end(conn);
+        sluice_life_end(life);
 }
 
 /* Decrypting had stopped, and what stopped it is gone: room in the inbox, or in the output. */
@@ -417,8 +417,8 @@ static bool may_go_on(struct sluice_rx *rx)
     bool left = s->by_record ? sluice_secure_lacks(s) == 0
                              : sluice_secure_at(&s->raw_head) != tail || s->session->pending;
     if (rx->away.out && rx->raw_seen != tail)
-        return sluice_conn_receives(rx->conn); /* nobody else tells */
-    return sluice_conn_receives(rx->conn) && left &&
+        return sluice_life_receives(rx->life); /* nobody else tells */
+    return sluice_life_receives(rx->life) && left &&
            (rx->stalled ? inbox_limit(rx) > rx->ch->inbox.tail
                         : rx->secure->session->out_head == rx->secure->session->out_tail);
 }

@@ -26,13 +26,13 @@ struct sluice_transport {
     struct sluice_channel *ch;
     struct sluice_transport_events events;
     void *user;
-    struct sluice_conn_config conn_cfg;
+    struct sluice_life_config life_cfg;
     const struct sluice_tls_config *tls_cfg;
     const char *tls_provider;
     enum sluice_ktls ktls;
     uint64_t drain_timeout_ns;
 
-    struct sluice_conn conn;
+    struct sluice_life life;
     struct sluice_secure secure;
     struct sluice_rx rx;
     struct sluice_tx tx;
@@ -71,9 +71,9 @@ static enum sluice_reason reason_in_order(const struct sluice_transport *t)
 static bool peer_takes_bytes(struct sluice_transport *t)
 {
     uint64_t before = t->acked_seen;
-    if (t->ending || !t->tx.sending || !sluice_conn_is_live(&t->conn))
+    if (t->ending || !t->tx.sending || !sluice_life_is_live(&t->life))
         return false;
-    t->acked_seen = sluice_loop_sockets(t->loop)->acked_bytes(t->loop->be, t->conn.fd);
+    t->acked_seen = sluice_loop_sockets(t->loop)->acked_bytes(t->loop->be, t->life.fd);
     return t->acked_seen != UINT64_MAX && t->acked_seen != before;
 }
 
@@ -84,7 +84,7 @@ static void drain_over(struct sluice_timer *timer)
         restart_drain(t);
         return;
     }
-    sluice_conn_close(&t->conn, reason_in_order(t), 0);
+    sluice_life_close(&t->life, reason_in_order(t), 0);
 }
 
 static void restart_drain(struct sluice_transport *t)
@@ -103,7 +103,7 @@ static bool anybody_attached(const struct sluice_transport *t)
 static void alert_over(struct sluice_timer *timer)
 {
     struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, drain);
-    sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+    sluice_life_close(&t->life, t->secure.error.reason, 0);
 }
 
 /* Both directions ended: over. Only ours: the peer's last bytes are awaited, without limit as long
@@ -111,7 +111,7 @@ static void alert_over(struct sluice_timer *timer)
  * is not told an end, for then its reset could no longer be told from one (reset_unheard()). */
 static void consider_end(struct sluice_transport *t)
 {
-    if (!sluice_conn_is_live(&t->conn) || t->tls_failed)
+    if (!sluice_life_is_live(&t->life) || t->tls_failed)
         return;
     bool in_ended = t->rx.eof;
     bool queue_empty = !t->tx.sending && !sluice_tx_pending(&t->tx);
@@ -121,7 +121,7 @@ static void consider_end(struct sluice_transport *t)
         return; /* on_fin() considers it again */
     }
     if (in_ended && (t->fin_sent || (queue_empty && !anybody_attached(t))))
-        sluice_conn_close(&t->conn, reason_in_order(t), 0);
+        sluice_life_close(&t->life, reason_in_order(t), 0);
     else if (!t->ending && !in_ended && anybody_attached(t))
         sluice_timer_stop(&t->drain); /* somebody came back in time */
     else if (!t->drain.link)
@@ -145,8 +145,8 @@ static void publish_end(struct sluice_transport *t, const struct sluice_close_re
 static void fill_record(struct sluice_transport *t, struct sluice_close_record *r)
 {
     *r = (struct sluice_close_record){.connection = t->connection,
-                                      .reason = (uint32_t)t->conn.reason,
-                                      .os_error = t->conn.os_error,
+                                      .reason = (uint32_t)t->life.reason,
+                                      .os_error = t->life.os_error,
                                       .tls_alert = (uint32_t)(t->secure.error.alert + 1),
                                       .opened_ns = t->opened_ns,
                                       .closed_ns = sluice_realtime_ns(),
@@ -159,14 +159,14 @@ static void fill_record(struct sluice_transport *t, struct sluice_close_record *
     r->messages_sent = t->tx.sent_messages;
     r->sent_bytes = t->tx.sent_bytes;
     r->half_sent_bytes = t->tx.message_sent;
-    r->acked_bytes = t->conn.acked_bytes;
+    r->acked_bytes = t->life.acked_bytes;
     if (r->acked_bytes != UINT64_MAX && r->acked_bytes > r->sent_bytes)
         r->acked_bytes = r->sent_bytes; /* our FIN counts as one */
 }
 
-static void on_conn_closed(struct sluice_conn *c)
+static void on_life_closed(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
     struct sluice_close_record record;
     sluice_timer_stop(&t->drain);
     fill_record(t, &record);
@@ -189,9 +189,9 @@ static void on_conn_closed(struct sluice_conn *c)
         t->events.on_close(t, &record, t->user);
 }
 
-static void on_quiesce(struct sluice_conn *c)
+static void on_quiesce(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
     sluice_rx_stop(&t->rx);
     sluice_tx_stop(&t->tx);
 }
@@ -203,7 +203,7 @@ static void on_eof(void *user)
     struct sluice_transport *t = user;
     const struct sluice_meta event = {
         .connection = t->connection, .event_cycle = sluice_cycles(), .event = SLUICE_EVENT_EOF};
-    if (!sluice_conn_is_live(&t->conn))
+    if (!sluice_life_is_live(&t->life))
         return;
     sluice_inbox_control(t->ch, &event);
     consider_end(t);
@@ -213,9 +213,9 @@ static void on_failed(void *user, int os_error)
 {
     struct sluice_transport *t = user;
     if (t->tls_failed) /* a reset answers our alert, or follows the peer's */
-        sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+        sluice_life_close(&t->life, t->secure.error.reason, 0);
     else
-        sluice_conn_close(&t->conn, sluice_conn_reason(os_error), os_error);
+        sluice_life_close(&t->life, sluice_life_reason(os_error), os_error);
 }
 
 /* The peer takes no more, but what it sent before is still in the kernel: rx ends the connection,
@@ -224,7 +224,7 @@ static void on_send_failed(void *user, int os_error)
 {
     struct sluice_transport *t = user;
     if ((os_error != EPIPE && os_error != ECONNRESET) || t->rx.eof ||
-        !sluice_conn_is_live(&t->conn)) {
+        !sluice_life_is_live(&t->life)) {
         on_failed(user, os_error);
         return;
     }
@@ -236,7 +236,7 @@ static void on_send_failed(void *user, int os_error)
 static void on_tls_failed(void *user)
 {
     struct sluice_transport *t = user;
-    if (t->tls_failed || !sluice_conn_receives(&t->conn))
+    if (t->tls_failed || !sluice_life_receives(&t->life))
         return;
     t->tls_failed = true;
     t->tx.started = false;
@@ -248,7 +248,7 @@ static int start_receiving(struct sluice_transport *t)
 {
     int err = sluice_rx_start(&t->rx);
     if (err)
-        sluice_conn_close(&t->conn, sluice_conn_reason(-err), -err);
+        sluice_life_close(&t->life, sluice_life_reason(-err), -err);
     return err;
 }
 
@@ -256,28 +256,28 @@ static void on_secured(void *user)
 {
     struct sluice_transport *t = user;
     if (!t->secure.by_record) /* else when all of the handshake has left */
-        sluice_conn_secured(&t->conn);
+        sluice_life_secured(&t->life);
 }
 
 /* The kernel takes over, or cannot and all goes on in user space. */
 static void offload(struct sluice_transport *t)
 {
-    if (sluice_offload_start(&t->secure, &t->conn) == -EPROTO) {
-        sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+    if (sluice_offload_start(&t->secure, &t->life) == -EPROTO) {
+        sluice_life_close(&t->life, t->secure.error.reason, 0);
         return;
     }
-    sluice_conn_secured(&t->conn);
-    if (sluice_conn_is_live(&t->conn))
+    sluice_life_secured(&t->life);
+    if (sluice_life_is_live(&t->life))
         start_receiving(t);
 }
 
 static void on_fin(void *user)
 {
     struct sluice_transport *t = user;
-    if (t->conn.state != SLUICE_CONN_OPEN)
+    if (t->life.state != SLUICE_CONN_OPEN)
         return;
     t->fin_sent = t->end_begun = true;
-    sluice_conn_shutdown(&t->conn);
+    sluice_life_shutdown(&t->life);
     consider_end(t);
 }
 
@@ -307,9 +307,9 @@ static const struct sluice_tx_events tx_events = {
 
 /* ---- the beginning ---- */
 
-static void on_conn_state(struct sluice_conn *c)
+static void on_life_state(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
     sluice_channel_set_conn_state(t->ch, c->state);
 }
 
@@ -323,11 +323,11 @@ static void refuse(struct sluice_transport *t, const char *why)
 static int check_stamps(struct sluice_transport *t)
 {
     char why[160];
-    if (t->conn_cfg.timestamps != SLUICE_TIMESTAMPS_HARDWARE ||
-        sluice_stamp_check_hardware(t->conn.fd, why, sizeof(why)) == 0)
+    if (t->life_cfg.timestamps != SLUICE_TIMESTAMPS_HARDWARE ||
+        sluice_stamp_check_hardware(t->life.fd, why, sizeof(why)) == 0)
         return 0;
     refuse(t, why);
-    sluice_conn_close(&t->conn, SLUICE_REASON_UNSUPPORTED, 0);
+    sluice_life_close(&t->life, SLUICE_REASON_UNSUPPORTED, 0);
     return -ENOTSUP;
 }
 
@@ -335,11 +335,11 @@ static int check_stamps(struct sluice_transport *t)
 static int start_crew(struct sluice_transport *t)
 {
     const struct sluice_model_facts facts = {
-        .tls = t->conn.is_tls, .in_kernel = t->secure.in_kernel, .in_line = t->upstream != NULL};
+        .tls = t->life.is_tls, .in_kernel = t->secure.in_kernel, .in_line = t->upstream != NULL};
     int err = sluice_crew_choose(&t->crew, &facts);
     if (err) {
         refuse(t, t->crew.reason);
-        sluice_conn_close(&t->conn, t->secure.error.reason, err == -ENOTSUP ? 0 : -err);
+        sluice_life_close(&t->life, t->secure.error.reason, err == -ENOTSUP ? 0 : -err);
         return err;
     }
     t->tx.remote.thread = t->crew.runs == SLUICE_MODEL_THREE_THREAD ? &t->crew.tx : NULL;
@@ -352,7 +352,7 @@ static void thread_failed(struct sluice_transport *t, int error)
 {
     sluice_log(SLUICE_LOG_ERROR, "%s: a thread's event loop: %s", t->ch->header->name,
                strerror(-error));
-    sluice_conn_close(&t->conn, SLUICE_REASON_INTERNAL, -error);
+    sluice_life_close(&t->life, SLUICE_REASON_INTERNAL, -error);
 }
 
 static void on_rx_lost(struct sluice_thread *thread)
@@ -369,21 +369,21 @@ static void on_tx_lost(struct sluice_thread *thread)
     sluice_remote_lost(&t->tx.remote, thread->error);
 }
 
-static void on_conn_secure(struct sluice_conn *c)
+static void on_life_secure(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
     if (check_stamps(t))
         return;
     if (sluice_secure_begin(&t->secure, c->url.host) || sluice_offload_prepare(&t->secure, c))
-        sluice_conn_close(c, t->secure.error.reason, 0);
+        sluice_life_close(c, t->secure.error.reason, 0);
     else
         start_receiving(t);
 }
 
-static void on_conn_open(struct sluice_conn *c)
+static void on_life_open(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, conn);
+    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
     const struct sluice_meta event = {.connection = t->connection,
                                       .event_cycle = sluice_cycles(),
                                       .event = SLUICE_EVENT_CONNECTED};
@@ -401,11 +401,11 @@ static void on_conn_open(struct sluice_conn *c)
         t->events.on_open(t, t->user);
 }
 
-static const struct sluice_conn_events conn_events = {.state = on_conn_state,
-                                                      .secure = on_conn_secure,
-                                                      .open = on_conn_open,
+static const struct sluice_life_events life_events = {.state = on_life_state,
+                                                      .secure = on_life_secure,
+                                                      .open = on_life_open,
                                                       .quiesce = on_quiesce,
-                                                      .closed = on_conn_closed};
+                                                      .closed = on_life_closed};
 
 /* At the first tls://: its files are read, its rings made. */
 static int prepare_tls(struct sluice_transport *t)
@@ -413,7 +413,7 @@ static int prepare_tls(struct sluice_transport *t)
     if (t->rx.raw.base)
         return 0;
     enum sluice_ktls ktls = t->ktls;
-    t->secure.ktls_off = t->conn_cfg.timestamps ? "--timestamps: the kernel's TLS gives none"
+    t->secure.ktls_off = t->life_cfg.timestamps ? "--timestamps: the kernel's TLS gives none"
                          : t->crew.wanted == SLUICE_MODEL_THREE_THREAD ? "--model three-thread"
                                                                        : NULL;
     if (t->secure.ktls_off)
@@ -440,33 +440,33 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     if (sluice_url_parse(&url, text))
         return -EINVAL;
     t->secure.error = (struct sluice_tls_error){.alert = -1};
-    t->conn.is_tls = strcmp(url.scheme, "tls") == 0;
-    if (!t->conn.is_tls && strcmp(url.scheme, "tcp") != 0)
+    t->life.is_tls = strcmp(url.scheme, "tls") == 0;
+    if (!t->life.is_tls && strcmp(url.scheme, "tcp") != 0)
         return -EPROTONOSUPPORT;
-    if (!sluice_conn_is_over(&t->conn))
+    if (!sluice_life_is_over(&t->life))
         return -EISCONN;
     if (!sluice_inbox_has_room_to_open(t->ch))
         return -EAGAIN;
-    int err = sluice_crew_check(&t->crew, t->conn.is_tls, t->ktls, t->upstream != NULL);
+    int err = sluice_crew_check(&t->crew, t->life.is_tls, t->ktls, t->upstream != NULL);
     if (!err)
         err = sluice_crew_place(&t->crew, t->receive_core, t->send_core);
     if (err) {
         refuse(t, t->crew.reason);
         return err;
     }
-    if (t->conn.is_tls && t->conn_cfg.timestamps && t->ktls == SLUICE_KTLS_REQUIRE) {
+    if (t->life.is_tls && t->life_cfg.timestamps && t->ktls == SLUICE_KTLS_REQUIRE) {
         refuse(t, "--timestamps: the kernel's TLS gives none: take --ktls auto or off");
         return -ENOTSUP;
     }
-    err = t->conn.is_tls ? prepare_tls(t) : 0;
+    err = t->life.is_tls ? prepare_tls(t) : 0;
     if (err)
         return err;
     t->opened_ns = 0;
     t->ending = t->ending_first = t->end_begun = t->fin_sent = false;
     t->send_failed = t->tls_failed = false;
     t->tx.connection = t->connection;
-    sluice_describe_attempt(t->ch, &t->conn, &t->crew);
-    err = sluice_conn_start(&t->conn, &url);
+    sluice_describe_attempt(t->ch, &t->life, &t->crew);
+    err = sluice_life_start(&t->life, &url);
     if (!err)
         t->loop->active++;
     return err;
@@ -477,8 +477,8 @@ void sluice_transport_close(struct sluice_transport *t)
     bool again = t->ending;
     t->ending = true;
     t->ending_first |= !t->rx.eof;
-    if (!sluice_conn_is_live(&t->conn) || again)
-        sluice_conn_close(&t->conn, SLUICE_REASON_LOCAL_CLOSE, 0);
+    if (!sluice_life_is_live(&t->life) || again)
+        sluice_life_close(&t->life, SLUICE_REASON_LOCAL_CLOSE, 0);
     else
         consider_end(t);
 }
@@ -507,7 +507,7 @@ static void heed_clients(struct sluice_transport *t)
     t->ch->close_requested = false;
     if (t->ch->corrupt) {
         t->ch->corrupt = false;
-        sluice_conn_close(&t->conn, SLUICE_REASON_CORRUPT, 0);
+        sluice_life_close(&t->life, SLUICE_REASON_CORRUPT, 0);
     }
 }
 
@@ -555,7 +555,7 @@ static bool work(struct sluice_source *src)
         !sluice_secure_output(&t->secure, &output))
         offload(t);
     if (t->tls_failed && !t->tx.sending && !sluice_secure_output(&t->secure, &output))
-        sluice_conn_close(&t->conn, t->secure.error.reason, 0);
+        sluice_life_close(&t->life, t->secure.error.reason, 0);
     if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
         consider_end(t);
     return did;
@@ -595,15 +595,15 @@ static void unpark(struct sluice_source *src)
 
 static int init_transport(struct sluice_transport *t, const struct sluice_transport_config *cfg)
 {
-    t->conn_cfg = (struct sluice_conn_config){.resolve = cfg->resolve,
+    t->life_cfg = (struct sluice_life_config){.resolve = cfg->resolve,
                                               .resolve_count = cfg->resolve_count,
                                               .connect_timeout_ns = cfg->connect_timeout_ns
                                                                         ? cfg->connect_timeout_ns
                                                                         : CONNECT_TIMEOUT_DEFAULT,
                                               .rcvbuf_bytes = cfg->rcvbuf_bytes,
                                               .sndbuf_bytes = cfg->sndbuf_bytes};
-    t->conn_cfg.timestamps = cfg->timestamps;
-    t->conn_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
+    t->life_cfg.timestamps = cfg->timestamps;
+    t->life_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
     t->tls_cfg = cfg->tls;
     t->tls_provider = cfg->tls_provider;
     t->ktls = cfg->ktls;
@@ -615,9 +615,9 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
     t->secure.error.alert = -1;
     t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
     t->connection = atomic_load_explicit(&t->ch->shared->connection, memory_order_relaxed);
-    sluice_conn_init(&t->conn, t->loop, &t->conn_cfg, &conn_events);
-    sluice_tx_init(&t->tx, &t->conn, t->ch, &t->secure, &tx_events, t);
-    return sluice_rx_init(&t->rx, &t->conn, t->ch, &t->secure, cfg->receive, &rx_events, t);
+    sluice_life_init(&t->life, t->loop, &t->life_cfg, &life_events);
+    sluice_tx_init(&t->tx, &t->life, t->ch, &t->secure, &tx_events, t);
+    return sluice_rx_init(&t->rx, &t->life, t->ch, &t->secure, cfg->receive, &rx_events, t);
 }
 
 int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
@@ -640,7 +640,7 @@ int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *l
         free(t);
         return err;
     }
-    sluice_describe_attempt(t->ch, &t->conn, &t->crew);
+    sluice_describe_attempt(t->ch, &t->life, &t->crew);
     sluice_doorman_init(&t->doorman, loop, ch);
     t->source = (struct sluice_source){
         .work = work, .settle = settle, .park = park, .pending = pending, .unpark = unpark};
@@ -654,10 +654,10 @@ void sluice_transport_destroy(struct sluice_transport *t)
     if (!t)
         return;
     t->events = (struct sluice_transport_events){0};
-    t->conn.reset = true;
-    sluice_conn_close(&t->conn, SLUICE_REASON_LOCAL_CLOSE, 0);
+    t->life.reset = true;
+    sluice_life_close(&t->life, SLUICE_REASON_LOCAL_CLOSE, 0);
     sluice_doorman_stop(&t->doorman);
-    while (t->doorman.watching || !sluice_conn_is_over(&t->conn))
+    while (t->doorman.watching || !sluice_life_is_over(&t->life))
         if (sluice_loop_turn(t->loop) < 0)
             break;
     sluice_crew_stop(&t->crew);

@@ -13,15 +13,15 @@
 static void on_send(struct sluice_op *op, int32_t result, bool more);
 static void on_room(struct sluice_op *op, int32_t result, bool more);
 
-void sluice_tx_init(struct sluice_tx *tx, struct sluice_conn *conn, struct sluice_channel *ch,
+void sluice_tx_init(struct sluice_tx *tx, struct sluice_life *life, struct sluice_channel *ch,
                     struct sluice_secure *secure, const struct sluice_tx_events *events, void *user)
 {
     *tx = (struct sluice_tx){
-        .conn = conn, .ch = ch, .secure = secure, .events = events, .user = user};
+        .life = life, .ch = ch, .secure = secure, .events = events, .user = user};
     sluice_op_init(&tx->op, SLUICE_OP_SEND, on_send);
     sluice_op_init(&tx->room_op, SLUICE_OP_POLL, on_room);
     tx->room_op.poll.events = POLLOUT;
-    sluice_remote_init(&tx->remote, conn);
+    sluice_remote_init(&tx->remote, life);
 }
 
 void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
@@ -40,8 +40,8 @@ void sluice_tx_stop(struct sluice_tx *tx)
     sluice_remote_stop(&tx->remote);
     if (!tx->sending)
         return;
-    tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->op);
-    tx->conn->loop->be->ops->cancel(tx->conn->loop->be, &tx->room_op);
+    tx->life->loop->be->ops->cancel(tx->life->loop->be, &tx->op);
+    tx->life->loop->be->ops->cancel(tx->life->loop->be, &tx->room_op);
 }
 
 /* With TLS its end is said first; what was encrypted before it leaves before it. */
@@ -219,7 +219,7 @@ static bool send_rest(struct sluice_tx *tx)
     tx->op.send.addr = box->base + (box->byte_head & (box->byte_count - 1));
     tx->op.send.bytes = bytes < TX_RUN_BYTES_MAX ? bytes : TX_RUN_BYTES_MAX;
     tx->op.flags = tx->secure->in_kernel ? 0 : SLUICE_OP_WAITALL; /* kernel TLS refuses it */
-    tx->sending = sluice_conn_begin(tx->conn, &tx->op) == 0;      /* no room: the next turn */
+    tx->sending = sluice_life_begin(tx->life, &tx->op) == 0;      /* no room: the next turn */
     return tx->sending;
 }
 
@@ -307,7 +307,7 @@ static bool send_output(struct sluice_tx *tx)
     tx->op.send.bytes = bytes;
     tx->op.flags = SLUICE_OP_WAITALL;
     int err = tx->remote.thread ? sluice_remote_send(&tx->remote, &tx->op)
-                                : sluice_conn_begin(tx->conn, &tx->op);
+                                : sluice_life_begin(tx->life, &tx->op);
     tx->sending = err == 0;
     return tx->sending;
 }
@@ -317,7 +317,7 @@ static void on_room(struct sluice_op *op, int32_t result, bool more)
     struct sluice_tx *tx = SLUICE_CONTAINER_OF(op, struct sluice_tx, room_op);
     (void)result, (void)more;
     tx->sending = false; /* and what was to be said is tried again */
-    sluice_conn_end(tx->conn);
+    sluice_life_end(tx->life);
 }
 
 /* Records that are no data, between two SENDs: true when something else must wait. */
@@ -326,9 +326,9 @@ static bool say_control(struct sluice_tx *tx)
     const struct sluice_secure *s = tx->secure;
     if (!s->in_kernel || !(s->answer_due || s->refusal_due || s->notify_due || s->alert_due >= 0))
         return false;
-    int err = sluice_offload_say(tx->secure, tx->conn);
+    int err = sluice_offload_say(tx->secure, tx->life);
     if (err == -EAGAIN)
-        tx->sending = sluice_conn_begin(tx->conn, &tx->room_op) == 0;
+        tx->sending = sluice_life_begin(tx->life, &tx->room_op) == 0;
     else if (err == -EPROTO)
         tx->events->tls_failed(tx->user);
     else if (tx->notifying && !s->notify_due) {
@@ -341,7 +341,7 @@ static bool say_control(struct sluice_tx *tx)
 static bool work_secure(struct sluice_tx *tx)
 {
     struct sluice_tls_session *session = tx->secure->session;
-    if (!sluice_conn_receives(tx->conn))
+    if (!sluice_life_receives(tx->life))
         return false;
     if (tx->started && (tx->owner || (!nothing_waits(tx) && next_run(tx)))) {
         while (tx->run_sealed < tx->run_bytes && tx->record_count < TX_RECORDS_MAX &&
@@ -380,7 +380,7 @@ static void sent(struct sluice_tx *tx, uint32_t bytes)
 static void on_send(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_tx *tx = SLUICE_CONTAINER_OF(op, struct sluice_tx, op);
-    struct sluice_conn *conn = tx->conn;
+    struct sluice_life *life = tx->life;
     (void)more;
     tx->sending = false;
     sluice_count(tx->ch, SLUICE_COUNTER_sends, 1);
@@ -391,7 +391,7 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
     } else if (result != -ECANCELED) {
         tx->events->failed(tx->user, result ? -result : EPIPE);
     }
-    sluice_conn_end(conn);
+    sluice_life_end(life);
 }
 
 bool sluice_tx_work(struct sluice_tx *tx)

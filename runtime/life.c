@@ -1,7 +1,7 @@
 /*
  * One outgoing connection, from resolving to closed. One enum, one table, one setter.
  */
-#include "conn.h"
+#include "life.h"
 #include "base/check.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ static const uint16_t may_follow[SLUICE_CONN_STATES] = {
     [SLUICE_CONN_WAITING] = TO(RESOLVING) | TO(CLOSED),
 };
 
-static void set_state(struct sluice_conn *c, enum sluice_conn_state next)
+static void set_state(struct sluice_life *c, enum sluice_conn_state next)
 {
     SLUICE_CHECK(may_follow[c->state] & (1u << next));
     SLUICE_CHECK(next != SLUICE_CONN_CLOSED || c->ops == 0);
@@ -33,7 +33,7 @@ static void set_state(struct sluice_conn *c, enum sluice_conn_state next)
     c->events->state(c);
 }
 
-enum sluice_reason sluice_conn_reason(int os_error)
+enum sluice_reason sluice_life_reason(int os_error)
 {
     switch (os_error) {
     case ECONNREFUSED:
@@ -68,10 +68,10 @@ enum sluice_reason sluice_conn_reason(int os_error)
 }
 
 static void on_connect(struct sluice_op *op, int32_t result, bool more);
-static void try_address(struct sluice_conn *c);
+static void try_address(struct sluice_life *c);
 
-void sluice_conn_init(struct sluice_conn *c, struct sluice_loop *loop,
-                      const struct sluice_conn_config *cfg, const struct sluice_conn_events *events)
+void sluice_life_init(struct sluice_life *c, struct sluice_loop *loop,
+                      const struct sluice_life_config *cfg, const struct sluice_life_events *events)
 {
     memset(c, 0, sizeof(*c));
     c->loop = loop;
@@ -81,7 +81,7 @@ void sluice_conn_init(struct sluice_conn *c, struct sluice_loop *loop,
     sluice_op_init(&c->connect_op, SLUICE_OP_CONNECT, on_connect);
 }
 
-int sluice_conn_begin(struct sluice_conn *c, struct sluice_op *op)
+int sluice_life_begin(struct sluice_life *c, struct sluice_op *op)
 {
     op->fd = c->fd;
     op->file = c->file;
@@ -92,7 +92,7 @@ int sluice_conn_begin(struct sluice_conn *c, struct sluice_op *op)
 
 /* ---- closing ---- */
 
-static void drop_descriptor(struct sluice_conn *c)
+static void drop_descriptor(struct sluice_life *c)
 {
     if (c->fd < 0)
         return;
@@ -109,7 +109,7 @@ static void drop_descriptor(struct sluice_conn *c)
     c->fd = c->file = -1;
 }
 
-static void finish_close(struct sluice_conn *c)
+static void finish_close(struct sluice_life *c)
 {
     if (c->fd >= 0)
         c->acked_bytes = sluice_loop_sockets(c->loop)->acked_bytes(c->loop->be, c->fd);
@@ -120,11 +120,11 @@ static void finish_close(struct sluice_conn *c)
 
 static void over(struct sluice_timer *timer)
 {
-    finish_close(SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline));
+    finish_close(SLUICE_CONTAINER_OF(timer, struct sluice_life, deadline));
 }
 
 /* Told by the loop, never inside a call of the user's. */
-void sluice_conn_end(struct sluice_conn *c)
+void sluice_life_end(struct sluice_life *c)
 {
     SLUICE_CHECK(c->ops > 0);
     c->ops--;
@@ -132,7 +132,7 @@ void sluice_conn_end(struct sluice_conn *c)
         sluice_loop_start_timer(c->loop, &c->deadline, 0, over);
 }
 
-void sluice_conn_close(struct sluice_conn *c, enum sluice_reason reason, int os_error)
+void sluice_life_close(struct sluice_life *c, enum sluice_reason reason, int os_error)
 {
     if (c->state == SLUICE_CONN_IDLE || c->state >= SLUICE_CONN_CLOSING)
         return;
@@ -145,10 +145,10 @@ void sluice_conn_close(struct sluice_conn *c, enum sluice_reason reason, int os_
     c->ops++; /* held through quiesce: it must not finish inside */
     c->loop->be->ops->cancel(c->loop->be, &c->connect_op);
     c->events->quiesce(c);
-    sluice_conn_end(c);
+    sluice_life_end(c);
 }
 
-void sluice_conn_shutdown(struct sluice_conn *c)
+void sluice_life_shutdown(struct sluice_life *c)
 {
     SLUICE_CHECK(c->state == SLUICE_CONN_OPEN);
     sluice_loop_sockets(c->loop)->shutdown(c->loop->be, c->fd, SHUT_WR);
@@ -159,20 +159,20 @@ void sluice_conn_shutdown(struct sluice_conn *c)
 
 static void give_up(struct sluice_timer *timer)
 {
-    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
-    sluice_conn_close(c, SLUICE_REASON_TIMED_OUT, ETIMEDOUT);
+    struct sluice_life *c = SLUICE_CONTAINER_OF(timer, struct sluice_life, deadline);
+    sluice_life_close(c, SLUICE_REASON_TIMED_OUT, ETIMEDOUT);
 }
 
 /* This address had its share: cancel it; its end tries the next. */
 static void address_timed_out(struct sluice_timer *timer)
 {
-    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
+    struct sluice_life *c = SLUICE_CONTAINER_OF(timer, struct sluice_life, deadline);
     c->last_error = -ETIMEDOUT;
     c->loop->be->ops->cancel(c->loop->be, &c->connect_op);
 }
 
 /* What is left of the time, shared by the addresses that are left. */
-static void start_deadline(struct sluice_conn *c)
+static void start_deadline(struct sluice_life *c)
 {
     uint64_t now = c->loop->now_ns;
     uint64_t left = c->give_up_ns > now ? c->give_up_ns - now : 0;
@@ -180,12 +180,12 @@ static void start_deadline(struct sluice_conn *c)
     sluice_loop_start_timer(c->loop, &c->deadline, left / addresses, address_timed_out);
 }
 
-static void set_number(struct sluice_conn *c, int fd, int level, int name, uint32_t value)
+static void set_number(struct sluice_life *c, int fd, int level, int name, uint32_t value)
 {
     sluice_loop_sockets(c->loop)->set_option(c->loop->be, fd, level, name, &value, sizeof(value));
 }
 
-static int open_socket(struct sluice_conn *c)
+static int open_socket(struct sluice_life *c)
 {
     const struct sluice_socket_ops *s = sluice_loop_sockets(c->loop);
     struct sluice_backend *be = c->loop->be;
@@ -203,23 +203,23 @@ static int open_socket(struct sluice_conn *c)
     return 0;
 }
 
-static void next_address(struct sluice_conn *c)
+static void next_address(struct sluice_life *c)
 {
     drop_descriptor(c);
     c->address++;
     if (c->address < c->addresses.count && c->loop->now_ns < c->give_up_ns)
         try_address(c);
     else
-        sluice_conn_close(c, sluice_conn_reason(-c->last_error), -c->last_error);
+        sluice_life_close(c, sluice_life_reason(-c->last_error), -c->last_error);
 }
 
-static void try_address(struct sluice_conn *c)
+static void try_address(struct sluice_life *c)
 {
     int err = open_socket(c);
     if (!err) {
         c->connect_op.connect.addr = (const struct sockaddr *)&c->addresses.at[c->address].addr;
         c->connect_op.connect.bytes = c->addresses.at[c->address].bytes;
-        err = sluice_conn_begin(c, &c->connect_op);
+        err = sluice_life_begin(c, &c->connect_op);
     }
     if (!err) {
         start_deadline(c);
@@ -231,11 +231,11 @@ static void try_address(struct sluice_conn *c)
 
 static void handshake_timed_out(struct sluice_timer *timer)
 {
-    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
-    sluice_conn_close(c, SLUICE_REASON_TLS_TIMED_OUT, 0);
+    struct sluice_life *c = SLUICE_CONTAINER_OF(timer, struct sluice_life, deadline);
+    sluice_life_close(c, SLUICE_REASON_TLS_TIMED_OUT, 0);
 }
 
-static void opened(struct sluice_conn *c)
+static void opened(struct sluice_life *c)
 {
     sluice_timer_stop(&c->deadline);
     c->file = c->loop->be->ops->file_add(c->loop->be, c->fd);
@@ -251,7 +251,7 @@ static void opened(struct sluice_conn *c)
     c->events->open(c);
 }
 
-void sluice_conn_secured(struct sluice_conn *c)
+void sluice_life_secured(struct sluice_life *c)
 {
     sluice_timer_stop(&c->deadline);
     set_state(c, SLUICE_CONN_OPEN);
@@ -260,7 +260,7 @@ void sluice_conn_secured(struct sluice_conn *c)
 
 static void on_connect(struct sluice_op *op, int32_t result, bool more)
 {
-    struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, connect_op);
+    struct sluice_life *c = SLUICE_CONTAINER_OF(op, struct sluice_life, connect_op);
     (void)more;
     if (c->state == SLUICE_CONN_CONNECTING && result == 0) {
         opened(c);
@@ -269,15 +269,15 @@ static void on_connect(struct sluice_op *op, int32_t result, bool more)
             c->last_error = result;
         next_address(c);
     }
-    sluice_conn_end(c);
+    sluice_life_end(c);
 }
 
 static void resolved(void *user, int error, const struct sluice_addresses *found)
 {
-    struct sluice_conn *c = user;
+    struct sluice_life *c = user;
     c->resolving = NULL;
     if (error) {
-        sluice_conn_close(c, SLUICE_REASON_UNRESOLVED, error == EAI_MEMORY ? ENOMEM : 0);
+        sluice_life_close(c, SLUICE_REASON_UNRESOLVED, error == EAI_MEMORY ? ENOMEM : 0);
         return;
     }
     c->addresses = *found;
@@ -287,7 +287,7 @@ static void resolved(void *user, int error, const struct sluice_addresses *found
 }
 
 /* An override must be a literal address: that is its point. */
-static const char *host_to_resolve(const struct sluice_conn *c)
+static const char *host_to_resolve(const struct sluice_life *c)
 {
     for (uint32_t i = 0; i < c->cfg->resolve_count; i++) {
         const char *addr = sluice_url_override(c->cfg->resolve[i], c->url.host, c->url.port);
@@ -299,12 +299,12 @@ static const char *host_to_resolve(const struct sluice_conn *c)
 
 static void literal_resolved(struct sluice_timer *timer)
 {
-    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, deadline);
+    struct sluice_life *c = SLUICE_CONTAINER_OF(timer, struct sluice_life, deadline);
     struct sluice_addresses found = c->addresses;
     resolved(c, 0, &found);
 }
 
-int sluice_conn_start(struct sluice_conn *c, const struct sluice_url *url)
+int sluice_life_start(struct sluice_life *c, const struct sluice_url *url)
 {
     SLUICE_CHECK(c->state == SLUICE_CONN_IDLE || c->state == SLUICE_CONN_CLOSED);
     c->url = *url;
@@ -328,7 +328,7 @@ int sluice_conn_start(struct sluice_conn *c, const struct sluice_url *url)
     return 0;
 }
 
-void sluice_conn_peer(const struct sluice_conn *c, char *out, size_t out_bytes)
+void sluice_life_peer(const struct sluice_life *c, char *out, size_t out_bytes)
 {
     char host[64] = "?", port[8] = "?";
     if (c->address < c->addresses.count) {
