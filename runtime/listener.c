@@ -8,9 +8,10 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#define BACKLOG_DEFAULT 1024u
-#define BACKOFF_MIN_NS  (10 * SLUICE_NS_PER_MS)
-#define BACKOFF_MAX_NS  (1 * SLUICE_NS_PER_S)
+#define BACKLOG_DEFAULT     1024u
+#define TLS_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
+#define BACKOFF_MIN_NS      (10 * SLUICE_NS_PER_MS)
+#define BACKOFF_MAX_NS      (1 * SLUICE_NS_PER_S)
 
 static struct sluice_backend *backend_of(const struct sluice_listener *l)
 {
@@ -120,15 +121,23 @@ static void on_accept(struct sluice_op *op, int32_t result, bool more)
 
 /* ---- life ---- */
 
-static int parse(const char *url, struct sluice_addresses *out, char *why, size_t why_bytes)
+static int parse(const struct sluice_listen_config *cfg, struct sluice_addresses *out, char *why,
+                 size_t why_bytes)
 {
-    struct sluice_url parsed;
+    struct sluice_url parsed = {.scheme = ""};
+    const char *url = cfg->url;
     if (url && sluice_conns_unix(out, url) == 0)
         return 0;
-    if (!url || sluice_url_parse_local(&parsed, url) || strcmp(parsed.scheme, "tcp") != 0)
+    bool is_url = url && sluice_url_parse_local(&parsed, url) == 0;
+    bool is_tls = is_url && strcmp(parsed.scheme, "tls") == 0;
+    if (!is_tls && !(is_url && strcmp(parsed.scheme, "tcp") == 0))
+        return sluice_conns_refuse(
+            why, why_bytes, -EINVAL,
+            "%s: not a URL to listen at: tcp://address:port, tls://address:port, unix:PATH",
+            url ? url : "");
+    if (is_tls != (cfg->tls != NULL) || (is_tls && cfg->tls->role != SLUICE_TLS_SERVER))
         return sluice_conns_refuse(why, why_bytes, -EINVAL,
-                                   "%s: not a URL to listen at: tcp://address:port or unix:PATH",
-                                   url ? url : "");
+                                   "%s: tls:// and a tls of role server belong together", url);
     if (sluice_resolve_literal(out, parsed.host, parsed.port))
         return sluice_conns_refuse(
             why, why_bytes, -EINVAL,
@@ -154,6 +163,9 @@ static void start(struct sluice_listener *l, struct sluice_conns *conns,
     l->user = cfg->user;
     l->on_close = cfg->on_close;
     l->read_timeout_ns = cfg->read_timeout_ns;
+    l->tls = cfg->tls;
+    l->life_cfg = (struct sluice_life_config){
+        .tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT};
     l->accepted = l->waits = 0;
     l->backoff_ns = BACKOFF_MIN_NS;
     l->accepting = l->waiting = l->closing = false;
@@ -170,7 +182,7 @@ int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
 {
     struct sluice_addresses at;
     *out = NULL;
-    int err = parse(cfg->url, &at, why, why_bytes);
+    int err = parse(cfg, &at, why, why_bytes);
     if (err)
         return err;
     struct sluice_listener *l = find_free(loop->conns);
