@@ -164,6 +164,8 @@ struct sluice_listener {
     uint64_t read_timeout_ns;
     uint64_t accepted, waits;
     uint64_t backoff_ns;
+    int *parked; /* accepted before the kernel heard that there is no room: a ring of backlog */
+    uint32_t backlog, parked_head, parked_count;
     bool accepting; /* until the last completion was seen */
     bool waiting;   /* for a connection or a descriptor */
     bool closing;
