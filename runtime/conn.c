@@ -254,7 +254,7 @@ static void on_life_closed(struct sluice_life *life)
 {
     struct sluice_conn *c = of_life(life);
     forget_dial(c);
-    sluice_conn_drop_queue(c);
+    sluice_conn_end_sends(c);
     life->loop->active--;
     if (c->events->on_close)
         c->events->on_close(c, life->reason, life->os_error, c->user);
@@ -280,7 +280,6 @@ static void init(struct sluice_conn *c, struct sluice_conns *conns,
     c->conns = conns;
     c->events = events;
     c->user = user;
-    c->queue = (struct conn_queue){0};
     c->tls_ctx = NULL;
     c->tls = NULL;
     c->held = NULL;

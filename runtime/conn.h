@@ -144,7 +144,29 @@ SLUICE_API int sluice_conn_write(struct sluice_conn *c, const void *data, size_t
 /** The same, of several pieces: all of them, or none. */
 SLUICE_API int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count);
 
-/** Bytes that were queued and did not leave yet. */
+/** Bytes that leave from where they are. Its memory is the caller's, as is what it points to. */
+struct sluice_send {
+    const void *data;
+    size_t bytes;
+    /** By the loop, once, before on_close: both are yours again. 0: the kernel has all of it; or
+     *  -ECANCELED: the connection ended first, and some of it may have left. */
+    void (*done)(struct sluice_send *send, int result);
+    /* Ours from the call to done(). */
+    struct sluice_send *next;
+    size_t taken;
+    uint32_t at;
+};
+
+/**
+ * Send without copying. For what is long and stays: any length, and no room in the queue is needed.
+ *
+ * @param send  in flight until its done().
+ * @return 0; or -EINVAL no bytes, or no done; -ENOTCONN not open yet; -EPIPE as for write.
+ * Thread: the loop's. Order: bytes leave in call order, those of sluice_conn_write() among them.
+ */
+SLUICE_API int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send);
+
+/** Bytes that were queued, or are in flight from where they are, and did not leave yet. */
 SLUICE_API size_t sluice_conn_queued(const struct sluice_conn *c);
 
 /** No more on_data() until resumed: what was received already waits, and the peer, with its bytes,
