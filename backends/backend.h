@@ -18,6 +18,9 @@
  * 10. A stream's end is a RECV result of 0. A reset is -ECONNRESET (or -EPIPE for a SEND); but TCP
  *     tells it once, and a SEND beside may have heard it: while our side is open, ask was_reset()
  *     before a 0 is believed.
+ * 11. A SEND with NOWAIT and WAITALL takes what there is room for at once: all, a short count, or
+ *     -EAGAIN. One that took all may be handed back late: it does not end a poll's wait, but comes
+ *     with what does. So one system call sends and waits for the answer.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -43,6 +46,7 @@ enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
 
 #define SLUICE_OP_MULTI   0x1u /* ACCEPT, POLL, RECV into a region: may complete many times */
 #define SLUICE_OP_WAITALL 0x2u /* SEND: come back when all is sent, if the backend can */
+#define SLUICE_OP_NOWAIT  0x4u /* SEND, with WAITALL: see 11 */
 
 #define SLUICE_OP_MAGIC 0x6f70u
 

@@ -176,6 +176,25 @@ static void hand_back(struct sim *sim, const struct sluice_completion *completio
         slot_free(sim, slot);
 }
 
+/* A SEND that took all at once waits for something else to be told with (backend.h, 11). */
+static bool is_quiet(const struct sim *sim, const struct sim_queued *queued)
+{
+    const struct sluice_op *op = queued->completion.op;
+    return op->kind == SLUICE_OP_SEND && op->flags & SLUICE_OP_NOWAIT &&
+           (size_t)queued->completion.result == op->send.bytes &&
+           !sim->slots[op->backend_word[0]].cancelled;
+}
+
+/* When a poll that waits has something to return for; UINT64_MAX: never. */
+static uint64_t next_due(const struct sim *sim)
+{
+    uint64_t due_ns = UINT64_MAX;
+    for (size_t i = 0; i < sim->queue_count; i++)
+        if (sim->queue[i].due_ns < due_ns && !is_quiet(sim, &sim->queue[i]))
+            due_ns = sim->queue[i].due_ns;
+    return due_ns;
+}
+
 /* In queue order; what is not due yet, or does not fit, stays in that order. */
 static int reap(struct sim *sim, struct sluice_completion *out, int max)
 {
@@ -287,14 +306,14 @@ static bool step_send(struct sim *sim, struct sim_slot *slot)
     size_t ready = sluice_net_sendable(end);
     size_t want = ready == 0 ? left : shorten(sim, ready < left ? ready : left);
     ssize_t count = sluice_net_send(end, (const uint8_t *)op->send.addr + slot->taken, want);
-    if (count == -EAGAIN)
+    if (count == -EAGAIN && !(op->flags & SLUICE_OP_NOWAIT))
         return false;
     if (count < 0) {
         report(sim, slot, slot->taken > 0 ? (int64_t)slot->taken : count, false);
         return true;
     }
     slot->taken += (uint64_t)count;
-    bool waitall = (op->flags & SLUICE_OP_WAITALL) != 0;
+    bool waitall = (op->flags & SLUICE_OP_WAITALL) != 0 && !(op->flags & SLUICE_OP_NOWAIT);
     if (slot->taken == op->send.bytes || !waitall || chance(sim, sim->faults.short_ppm / 16))
         report(sim, slot, (int64_t)slot->taken, false);
     return true;
@@ -380,10 +399,7 @@ static void run_all(struct sim *sim)
 static void wait_until_due(struct sim *sim, int64_t timeout_ns)
 {
     uint64_t end_ns = timeout_ns < 0 ? UINT64_MAX : sim->now_ns + (uint64_t)timeout_ns;
-    uint64_t due_ns = UINT64_MAX;
-    for (size_t i = 0; i < sim->queue_count; i++)
-        if (sim->queue[i].due_ns < due_ns)
-            due_ns = sim->queue[i].due_ns;
+    uint64_t due_ns = next_due(sim);
     uint64_t until_ns = due_ns < end_ns ? due_ns : end_ns;
     if (until_ns != UINT64_MAX)
         sim->now_ns = until_ns;
@@ -398,10 +414,8 @@ static int sim_poll(struct sluice_backend *be, int64_t timeout_ns, struct sluice
     SLUICE_CHECK(max > 0);
     sim->now_ns += sim->faults.turn_ns;
     run_all(sim);
-    int count = reap(sim, out, max);
-    if (count > 0 || timeout_ns == 0)
-        return count;
-    wait_until_due(sim, timeout_ns);
+    if (timeout_ns != 0 && next_due(sim) > sim->now_ns)
+        wait_until_due(sim, timeout_ns);
     return reap(sim, out, max);
 }
 
