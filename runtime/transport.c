@@ -20,6 +20,7 @@
 #define ALERT_TIMEOUT           (100 * SLUICE_NS_PER_MS)
 #define DRAIN_TIMEOUT_DEFAULT   (5 * SLUICE_NS_PER_S)
 #define HEARTBEAT_NS            (100 * SLUICE_NS_PER_MS)
+#define LAST_BEAT_NS            SLUICE_NS_PER_MS
 
 struct sluice_transport {
     struct sluice_loop *loop;
@@ -572,7 +573,8 @@ static void settle(struct sluice_source *src)
 static void park(struct sluice_source *src)
 {
     struct sluice_transport *t = of_source(src);
-    beat(t);
+    if (t->loop->now_ns - t->heartbeat_ns > LAST_BEAT_NS) /* it may be a long sleep */
+        beat(t);
     sluice_channel_flush(t->ch);
     bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
     sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.link);
