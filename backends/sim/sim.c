@@ -2,6 +2,7 @@
  * The simulated backend: ops over the network of net.c, a virtual clock, faults by seed. The same
  * seed and the same calls give the same run. Nothing here reads a clock or makes a system call.
  */
+#include "backends/sim/chance.h"
 #include "backends/sim/net.h"
 #include "base/check.h"
 
@@ -93,60 +94,46 @@ struct net *sluice_net_of(struct sluice_backend *be)
 
 /* --- chance ------------------------------------------------------------------------------ */
 
-/* xorshift64* (Vigna 2016, doi:10.1145/2845077) */
-static uint64_t random_next(struct sim *sim)
-{
-    uint64_t x = sim->random_state;
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    sim->random_state = x;
-    return x * 0x2545f4914f6cdd1dull;
-}
-
-static uint64_t random_below(struct sim *sim, uint64_t limit)
-{
-    return (random_next(sim) >> 11) % limit;
-}
-
 static bool chance(struct sim *sim, uint32_t ppm)
 {
-    return ppm > 0 && random_below(sim, PPM) < ppm;
+    return ppm > 0 && sim_random_below(&sim->random_state, PPM) < ppm;
 }
 
 static size_t shorten(struct sim *sim, size_t count)
 {
     if (count < 2 || !chance(sim, sim->faults.short_ppm))
         return count;
-    return (size_t)(1 + random_below(sim, count - 1));
+    return (size_t)(1 + sim_random_below(&sim->random_state, count - 1));
 }
 
 /* --- completions ------------------------------------------------------------------------- */
 
-static void report(struct sim *sim, struct sim_slot *slot, int64_t result, bool more)
+static struct sim_queued *report(struct sim *sim, struct sim_slot *slot, int64_t result, bool more)
 {
     SLUICE_CHECK(!slot->ended);
     SLUICE_CHECK(result <= INT32_MAX);
     SLUICE_CHECK(sim->queue_count < (size_t)sim->be.ops_max * (QUEUED_MAX + 1));
     uint64_t due_ns = sim->now_ns;
     if (sim->faults.delay_max_ns > 0 && chance(sim, sim->faults.delay_ppm))
-        due_ns += 1 + random_below(sim, sim->faults.delay_max_ns);
+        due_ns += 1 + sim_random_below(&sim->random_state, sim->faults.delay_max_ns);
     if (due_ns < slot->due_ns)
         due_ns = slot->due_ns;
     slot->due_ns = due_ns;
     slot->queued++;
     slot->ended = !more;
-    sim->queue[sim->queue_count++] = (struct sim_queued){
+    struct sim_queued *queued = &sim->queue[sim->queue_count++];
+    *queued = (struct sim_queued){
         .due_ns = due_ns,
         .completion = {.op = slot->op, .result = (int32_t)result, .more = more},
     };
+    return queued;
 }
 
 /* A good result of a MULTI op: it goes on, unless MORE is lost. */
-static void report_step(struct sim *sim, struct sim_slot *slot, int64_t result)
+static struct sim_queued *report_step(struct sim *sim, struct sim_slot *slot, int64_t result)
 {
     bool multi = (slot->op->flags & SLUICE_OP_MULTI) != 0;
-    report(sim, slot, result, multi && !chance(sim, sim->faults.lost_more_ppm));
+    return report(sim, slot, result, multi && !chance(sim, sim->faults.lost_more_ppm));
 }
 
 static void slot_free(struct sim *sim, struct sim_slot *slot)
@@ -271,8 +258,35 @@ static void report_recv(struct sim *sim, struct sim_slot *slot, ssize_t count, s
         report_step(sim, slot, count);
 }
 
+static bool step_pooled(struct sim *sim, struct sim_slot *slot)
+{
+    struct net_end *end = slot->end;
+    struct sluice_pool *pool = &sim->be.pool;
+    maybe_break(sim, end);
+    size_t ready = sluice_net_receivable(end);
+    int taken =
+        chance(sim, ready > 0 ? sim->faults.enobufs_ppm : 0) ? -ENOBUFS : sluice_pool_take(pool);
+    if (taken < 0) {
+        report(sim, slot, taken, false);
+        return true;
+    }
+    uint16_t buffer = (uint16_t)taken;
+    size_t want = shorten(sim, ready < pool->bytes ? ready : pool->bytes);
+    ssize_t count = sluice_net_recv(end, sluice_pool_at(pool, buffer), want);
+    if (count > 0) {
+        report_step(sim, slot, count)->completion.buffer = buffer;
+        return true;
+    }
+    sluice_pool_put(&sim->be, buffer);
+    if (count != -EAGAIN)
+        report(sim, slot, count, false);
+    return count != -EAGAIN;
+}
+
 static bool step_recv(struct sim *sim, struct sim_slot *slot)
 {
+    if (slot->op->flags & SLUICE_OP_POOLED)
+        return step_pooled(sim, slot);
     struct net_end *end = slot->end;
     const struct sluice_op *op = slot->op;
     size_t room;
@@ -388,7 +402,7 @@ static void run_all(struct sim *sim)
         if (sim->slots[i].op)
             sim->order[count++] = i;
     for (uint32_t left = count; left > 0; left--) {
-        uint32_t pick = (uint32_t)random_below(sim, left);
+        uint32_t pick = (uint32_t)sim_random_below(&sim->random_state, left);
         uint32_t at = sim->order[pick];
         sim->order[pick] = sim->order[left - 1];
         run_slot(sim, &sim->slots[at]);
@@ -680,5 +694,6 @@ const struct sluice_backend_ops sluice_backend_sim = {
     .region_open = sim_region_open,
     .region_close = sim_region_close,
     .region_lend = sim_region_lend,
+    .pool_put = sluice_pool_put,
     .sockets = &sluice_sim_sockets,
 };
