@@ -107,7 +107,7 @@ struct sluice_tls_session {
     bool wants_keys;  /* the caller's, before the first handshake(): keys() will be asked */
     const struct sluice_tls_provider *provider;
     unsigned closed;      /* SLUICE_TLS_CLOSED_* */
-    uint32_t control_run; /* without data between; the caller zeroes it once a second or so, which
+    uint32_t control_run; /* without data between; the caller zeroes it every 100 ms or so, which
                              makes SLUICE_TLS_CONTROL_RUN_MAX a rate */
     uint64_t control_records;
     uint64_t records_out; /* under the keys of now */
