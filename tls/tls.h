@@ -262,6 +262,13 @@ static inline size_t sluice_tls_output(const struct sluice_tls_session *s, const
 int sluice_tls_control(struct sluice_tls_session *s, unsigned type, const uint8_t *data,
                        size_t bytes);
 
+/** RFC 8446 5.5: AES-GCM is good for 2^24.5 full records under one key. Tests have a smaller one.
+ */
+extern uint64_t sluice_tls_records_per_key;
+
+/** So many more left under the keys of now: whether it is time for others. */
+bool sluice_tls_count_records(struct sluice_tls_session *s, uint64_t records);
+
 /** The kernel refused a record: -EBADMSG, -EMSGSIZE, ... Returns -EPROTO: see error. */
 int sluice_tls_bad_record(struct sluice_tls_session *s, int os_error);
 

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 
-from tap import check, check_equal, is_long, main, test
+from tap import check, check_equal, main, test
 from tls_peer import cert, context, kernel_has_tls, serve_tls, trusted
 from tls_proxy import Proxy, flipped_at, in_record_of
 from world import World, free_port, need, wait_until
@@ -177,23 +177,6 @@ def ends():
     check_equal(both(lambda peer: None, "1.3", ctx=asking)[0], 41, "certificate_required")
 
 
-def long_stream_with_a_slow_reader():
-    """Byte-exact through a small inbox: 1 GiB with --long."""
-    piece = noise(MIB)
-    count = 1024 if is_long() else 24
-    for version in VERSIONS:
-        with World() as w:
-            url = serve_tls(w, lambda peer: ([peer.sendall(piece) for _ in range(count)],
-                                             peer.unwrap()), context(version=VERSIONS[version]))
-            cat = w.cat(url, *trusted(), "--inbox", "1M", "--ktls", "require")
-            for i in range(count):
-                if i % 10 == 3:
-                    time.sleep(0.1)
-                check(cat.stdout.read(MIB) == piece, f"{version}: MiB {i} differs")
-            check_equal(cat.stdout.read(), b"", "nothing behind it")
-            cat.ends(0)
-
-
 def padded_records():
     """The peer hides the lengths of its records; the kernel must find the content's end."""
     with World() as w:
@@ -283,7 +266,7 @@ def read(path):
 
 if KTLS:
     for proof in (every_suite_echoes, data_right_behind_finished, ten_thousand_small_messages, ends,
-                  padded_records, long_stream_with_a_slow_reader, no_nonce_comes_twice):
+                  padded_records, no_nonce_comes_twice):
         test(proof)
 
 main()

@@ -15,6 +15,7 @@ STRICT = os.environ.get("TLS_PROVIDER") != "wolfssl"  # Debian's closes without 
 
 # The kernel passes over records without content.
 USER_SPACE = ("--ktls", "off")
+TICKET = bytes([4, 0, 0, 77, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64]) + bytes(64 + 2)
 
 
 def met(w, *pieces, flags=(), half_closed=False):
@@ -60,13 +61,20 @@ def refused(answer, *words, out=b"before"):
 @test
 def row_39_tickets_at_any_time():
     """Between data as well, and one in two records."""
-    body = bytes([0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64]) + bytes(64) + bytes([0, 0])
-    ticket = bytes([4, 0, 0, len(body)]) + body
     with World() as w:
-        answer, _ = met(w, data(b"one"), lambda s: s.record(HANDSHAKE, ticket), data(b"two"),
-                        lambda s: s.record(HANDSHAKE, ticket[:20]) + s.record(HANDSHAKE, ticket[20:]),
+        answer, _ = met(w, data(b"one"), lambda s: s.record(HANDSHAKE, TICKET), data(b"two"),
+                        lambda s: s.record(HANDSHAKE, TICKET[:20]) + s.record(HANDSHAKE, TICKET[20:]),
                         data(b"three"), alert(0, 1))
         check_equal((answer.code, answer.out), (0, b"onetwothree"), answer.err)
+
+
+@test
+def row_42_a_storm_of_tickets():
+    """Whether or not the engine sleeps between two of them."""
+    with World() as w:
+        answer, _ = met(w, data(b"before"), lambda s: b"".join(
+            s.record(HANDSHAKE, TICKET) for _ in range(1000)), data(b"behind"))
+        refused(answer, "flood")
 
 
 @test
