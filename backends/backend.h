@@ -18,10 +18,13 @@
  * 10. A stream's end is a RECV result of 0. A reset is -ECONNRESET (or -EPIPE for a SEND); but TCP
  *     tells it once, and a SEND beside may have heard it: while our side is open, ask was_reset()
  *     before a 0 is believed.
- * 11. A POOLED RECV takes a buffer of the backend's pool when it has bytes for it, so one that
+ * 11. A SEND with NOWAIT and WAITALL takes what there is room for at once: all, a short count, or
+ *     -EAGAIN. One that took all may be handed back late: it does not end a poll's wait, but comes
+ *     with what does. So one system call sends and waits for the answer.
+ * 12. A POOLED RECV takes a buffer of the backend's pool when it has bytes for it, so one that
  * waits holds none. A result > 0 stands in completion.buffer, from its beginning: the caller's
  * until pool_put(). No other result comes with a buffer.
- * 12. With no buffer left it ends with -ENOBUFS, whether or not bytes wait; none is lost. It may
+ * 13. With no buffer left it ends with -ENOBUFS, whether or not bytes wait; none is lost. It may
  * say so although one is free: submit it again.
  */
 #ifndef SLUICE_BACKEND_H
@@ -50,7 +53,8 @@ enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
 #define SLUICE_OP_MULTI \
     0x1u /* ACCEPT, POLL, RECV into a region or POOLED: may complete many times */
 #define SLUICE_OP_WAITALL 0x2u /* SEND: come back when all is sent, if the backend can */
-#define SLUICE_OP_POOLED  0x4u /* RECV: into a buffer of the backend's pool */
+#define SLUICE_OP_NOWAIT  0x4u /* SEND, with WAITALL: see 11 */
+#define SLUICE_OP_POOLED  0x8u /* RECV: into a buffer of the backend's pool */
 
 #define SLUICE_OP_MAGIC 0x6f70u
 

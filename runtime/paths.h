@@ -69,6 +69,7 @@ static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
 
 #define TX_RUN_MESSAGES_MAX 1024u
 #define TX_RUN_BYTES_MAX    (256u << 10) /* so that room comes back while a peer is slow */
+#define TX_NOWAIT_BYTES_MAX (16u << 10)  /* more rarely finds room at once */
 #define TX_BATCH_MESSAGES   16u          /* an outbox's batch: until both are reached */
 #define TX_BATCH_BYTES      (64u << 10)
 #define TX_PONGS_MAX        8u
@@ -90,6 +91,8 @@ struct sluice_tx {
     struct sluice_remote remote;  /* what sends instead, if there is one */
     struct sluice_secure *secure;
     bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
+    bool waits;                     /* the socket had no room: the next SEND waits for it */
+    bool awaited;                   /* about to sleep, and what is being sent is waited for */
     bool notifying;                 /* close_notify stands in the output: then fin */
     uint32_t connection;
 

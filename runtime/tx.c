@@ -212,14 +212,23 @@ static bool next_run(struct sluice_tx *tx)
 
 /* ---- sending it ---- */
 
+/* Kernel TLS refuses WAITALL. */
+static void set_flags(struct sluice_tx *tx)
+{
+    bool nowait = !tx->waits && !tx->remote.thread && tx->op.send.bytes <= TX_NOWAIT_BYTES_MAX;
+    tx->op.flags = tx->secure->in_kernel ? 0
+                   : nowait              ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT
+                                         : SLUICE_OP_WAITALL;
+}
+
 static bool send_rest(struct sluice_tx *tx)
 {
     uint64_t bytes = tx->run_bytes - tx->run_sent;
     const struct sluice_outbox *box = tx->box;
     tx->op.send.addr = box->base + (box->byte_head & (box->byte_count - 1));
     tx->op.send.bytes = bytes < TX_RUN_BYTES_MAX ? bytes : TX_RUN_BYTES_MAX;
-    tx->op.flags = tx->secure->in_kernel ? 0 : SLUICE_OP_WAITALL; /* kernel TLS refuses it */
-    tx->sending = sluice_life_begin(tx->life, &tx->op) == 0;      /* no room: the next turn */
+    set_flags(tx);
+    tx->sending = sluice_life_begin(tx->life, &tx->op) == 0; /* no room: the next turn */
     return tx->sending;
 }
 
@@ -305,7 +314,7 @@ static bool send_output(struct sluice_tx *tx)
         return false;
     tx->op.send.addr = data;
     tx->op.send.bytes = bytes;
-    tx->op.flags = SLUICE_OP_WAITALL;
+    set_flags(tx);
     int err = tx->remote.thread ? sluice_remote_send(&tx->remote, &tx->op)
                                 : sluice_life_begin(tx->life, &tx->op);
     tx->sending = err == 0;
@@ -375,6 +384,8 @@ static void sent(struct sluice_tx *tx, uint32_t bytes)
     tx->events->sent(tx->user);
     if (tx->owner && tx->run_sent == tx->run_bytes)
         finish_run(tx);
+    if (tx->secure->in_kernel)
+        sluice_offload_sent(tx->secure, bytes, tx->message_sent == 0);
 }
 
 static void on_send(struct sluice_op *op, int32_t result, bool more)
@@ -384,11 +395,11 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
     (void)more;
     tx->sending = false;
     sluice_count(tx->ch, SLUICE_COUNTER_sends, 1);
+    tx->waits = result == -EAGAIN || (result > 0 && (size_t)result < op->send.bytes);
     if (result > 0) {
-        if ((size_t)result < op->send.bytes)
-            sluice_count(tx->ch, SLUICE_COUNTER_short_sends, 1);
+        sluice_count(tx->ch, SLUICE_COUNTER_short_sends, tx->waits);
         sent(tx, (uint32_t)result);
-    } else if (result != -ECANCELED) {
+    } else if (result != -ECANCELED && result != -EAGAIN) {
         tx->events->failed(tx->user, result ? -result : EPIPE);
     }
     sluice_life_end(life);
@@ -430,20 +441,28 @@ static bool nothing_else_waits(const struct sluice_tx *tx)
     return true;
 }
 
-/* A quarter of a ring that is given back late is in nobody's way: no claim is longer than half. */
+/* The end of what is being sent changes nothing for anybody: it may be told with what comes next. A
+ * quarter of a ring that is given back late is in nobody's way: no claim is longer than half. */
 static bool may_be_late(const struct sluice_tx *tx)
 {
     const struct sluice_tls_session *session = tx->secure->session;
     const struct sluice_outbox *box = tx->box;
-    return session && tx->started && tx->owner && !tx->closing && tx->run_sealed == tx->run_bytes &&
-           tx->run_bytes <= box->byte_count / 4 && tx->run_messages <= box->slot_count / 4 &&
-           session->out_tail - session->out_head == tx->op.send.bytes && nothing_else_waits(tx);
+    if (!tx->started || !tx->owner || tx->closing || tx->run_bytes > box->byte_count / 4 ||
+        tx->run_messages > box->slot_count / 4)
+        return false;
+    bool is_last = sluice_secure_is_on(tx->secure)
+                       ? tx->run_sealed == tx->run_bytes &&
+                             session->out_tail - session->out_head == tx->op.send.bytes
+                       : tx->run_bytes - tx->run_sent == tx->op.send.bytes;
+    return is_last && nothing_else_waits(tx);
 }
 
 void sluice_tx_park(struct sluice_tx *tx, bool ends)
 {
+    bool awaited = tx->sending && (ends || !may_be_late(tx));
+    tx->awaited = awaited && tx->op.flags & SLUICE_OP_NOWAIT; /* any other is told when it ends */
     if (tx->remote.thread)
-        sluice_remote_want(&tx->remote, tx->sending && (ends || !may_be_late(tx)));
+        sluice_remote_want(&tx->remote, awaited);
 }
 
 bool sluice_tx_pending(struct sluice_tx *tx)
@@ -452,7 +471,7 @@ bool sluice_tx_pending(struct sluice_tx *tx)
     if (tx->sending && sluice_remote_look(&tx->remote))
         return true;
     if (tx->sending)
-        return false;
+        return tx->awaited;
     if (tx->notifying || tx->secure->answer_due || tx->secure->refusal_due ||
         sluice_secure_output(tx->secure, &data))
         return true;

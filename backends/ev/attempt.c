@@ -145,11 +145,16 @@ static enum libev_outcome attempt_send(struct libev_slot *slot, int32_t *result)
     size_t all = op->send.bytes > INT_MAX ? INT_MAX : op->send.bytes;
     const uint8_t *from = (const uint8_t *)op->send.addr + slot->sent_bytes;
     ssize_t count = send(op->fd, from, all - slot->sent_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    bool parks = !(op->flags & SLUICE_OP_NOWAIT);
+    if (count < 0 && !parks) {
+        *result = is_not_yet(errno) ? -EAGAIN : -errno;
+        return LIBEV_END;
+    }
     if (count < 0 && (is_not_yet(errno) || slot->sent_bytes == 0))
         return failed(errno, result);
     slot->sent_bytes += count > 0 ? (size_t)count : 0;
     *result = (int32_t)slot->sent_bytes;
-    bool wants_rest = op->flags & SLUICE_OP_WAITALL && count > 0;
+    bool wants_rest = op->flags & SLUICE_OP_WAITALL && parks && count > 0;
     return wants_rest && slot->sent_bytes < all ? LIBEV_PARK : LIBEV_END;
 }
 

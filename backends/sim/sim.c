@@ -2,6 +2,7 @@
  * The simulated backend: ops over the network of net.c, a virtual clock, faults by seed. The same
  * seed and the same calls give the same run. Nothing here reads a clock or makes a system call.
  */
+#include "backends/sim/chance.h"
 #include "backends/sim/net.h"
 #include "base/check.h"
 
@@ -93,32 +94,16 @@ struct net *sluice_net_of(struct sluice_backend *be)
 
 /* --- chance ------------------------------------------------------------------------------ */
 
-/* xorshift64* (Vigna 2016, doi:10.1145/2845077) */
-static uint64_t random_next(struct sim *sim)
-{
-    uint64_t x = sim->random_state;
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    sim->random_state = x;
-    return x * 0x2545f4914f6cdd1dull;
-}
-
-static uint64_t random_below(struct sim *sim, uint64_t limit)
-{
-    return (random_next(sim) >> 11) % limit;
-}
-
 static bool chance(struct sim *sim, uint32_t ppm)
 {
-    return ppm > 0 && random_below(sim, PPM) < ppm;
+    return ppm > 0 && sim_random_below(&sim->random_state, PPM) < ppm;
 }
 
 static size_t shorten(struct sim *sim, size_t count)
 {
     if (count < 2 || !chance(sim, sim->faults.short_ppm))
         return count;
-    return (size_t)(1 + random_below(sim, count - 1));
+    return (size_t)(1 + sim_random_below(&sim->random_state, count - 1));
 }
 
 /* --- completions ------------------------------------------------------------------------- */
@@ -130,7 +115,7 @@ static struct sim_queued *report(struct sim *sim, struct sim_slot *slot, int64_t
     SLUICE_CHECK(sim->queue_count < (size_t)sim->be.ops_max * (QUEUED_MAX + 1));
     uint64_t due_ns = sim->now_ns;
     if (sim->faults.delay_max_ns > 0 && chance(sim, sim->faults.delay_ppm))
-        due_ns += 1 + random_below(sim, sim->faults.delay_max_ns);
+        due_ns += 1 + sim_random_below(&sim->random_state, sim->faults.delay_max_ns);
     if (due_ns < slot->due_ns)
         due_ns = slot->due_ns;
     slot->due_ns = due_ns;
@@ -176,6 +161,25 @@ static void hand_back(struct sim *sim, const struct sluice_completion *completio
     slot->queued--;
     if (!completion->more)
         slot_free(sim, slot);
+}
+
+/* A SEND that took all at once waits for something else to be told with (backend.h, 11). */
+static bool is_quiet(const struct sim *sim, const struct sim_queued *queued)
+{
+    const struct sluice_op *op = queued->completion.op;
+    return op->kind == SLUICE_OP_SEND && op->flags & SLUICE_OP_NOWAIT &&
+           (size_t)queued->completion.result == op->send.bytes &&
+           !sim->slots[op->backend_word[0]].cancelled;
+}
+
+/* When a poll that waits has something to return for; UINT64_MAX: never. */
+static uint64_t next_due(const struct sim *sim)
+{
+    uint64_t due_ns = UINT64_MAX;
+    for (size_t i = 0; i < sim->queue_count; i++)
+        if (sim->queue[i].due_ns < due_ns && !is_quiet(sim, &sim->queue[i]))
+            due_ns = sim->queue[i].due_ns;
+    return due_ns;
 }
 
 /* In queue order; what is not due yet, or does not fit, stays in that order. */
@@ -316,14 +320,14 @@ static bool step_send(struct sim *sim, struct sim_slot *slot)
     size_t ready = sluice_net_sendable(end);
     size_t want = ready == 0 ? left : shorten(sim, ready < left ? ready : left);
     ssize_t count = sluice_net_send(end, (const uint8_t *)op->send.addr + slot->taken, want);
-    if (count == -EAGAIN)
+    if (count == -EAGAIN && !(op->flags & SLUICE_OP_NOWAIT))
         return false;
     if (count < 0) {
         report(sim, slot, slot->taken > 0 ? (int64_t)slot->taken : count, false);
         return true;
     }
     slot->taken += (uint64_t)count;
-    bool waitall = (op->flags & SLUICE_OP_WAITALL) != 0;
+    bool waitall = (op->flags & SLUICE_OP_WAITALL) != 0 && !(op->flags & SLUICE_OP_NOWAIT);
     if (slot->taken == op->send.bytes || !waitall || chance(sim, sim->faults.short_ppm / 16))
         report(sim, slot, (int64_t)slot->taken, false);
     return true;
@@ -398,7 +402,7 @@ static void run_all(struct sim *sim)
         if (sim->slots[i].op)
             sim->order[count++] = i;
     for (uint32_t left = count; left > 0; left--) {
-        uint32_t pick = (uint32_t)random_below(sim, left);
+        uint32_t pick = (uint32_t)sim_random_below(&sim->random_state, left);
         uint32_t at = sim->order[pick];
         sim->order[pick] = sim->order[left - 1];
         run_slot(sim, &sim->slots[at]);
@@ -409,10 +413,7 @@ static void run_all(struct sim *sim)
 static void wait_until_due(struct sim *sim, int64_t timeout_ns)
 {
     uint64_t end_ns = timeout_ns < 0 ? UINT64_MAX : sim->now_ns + (uint64_t)timeout_ns;
-    uint64_t due_ns = UINT64_MAX;
-    for (size_t i = 0; i < sim->queue_count; i++)
-        if (sim->queue[i].due_ns < due_ns)
-            due_ns = sim->queue[i].due_ns;
+    uint64_t due_ns = next_due(sim);
     uint64_t until_ns = due_ns < end_ns ? due_ns : end_ns;
     if (until_ns != UINT64_MAX)
         sim->now_ns = until_ns;
@@ -427,10 +428,8 @@ static int sim_poll(struct sluice_backend *be, int64_t timeout_ns, struct sluice
     SLUICE_CHECK(max > 0);
     sim->now_ns += sim->faults.turn_ns;
     run_all(sim);
-    int count = reap(sim, out, max);
-    if (count > 0 || timeout_ns == 0)
-        return count;
-    wait_until_due(sim, timeout_ns);
+    if (timeout_ns != 0 && next_due(sim) > sim->now_ns)
+        wait_until_due(sim, timeout_ns);
     return reap(sim, out, max);
 }
 

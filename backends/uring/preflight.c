@@ -176,6 +176,7 @@ static void find_out(void)
     caps.error = open_ring(&ring);
     if (caps.error)
         return;
+    caps.quiet = ring.features & IORING_FEAT_CQE_SKIP;
     caps.files = io_uring_register_files_sparse(&ring, 1) == 0;
     io_uring_queue_exit(&ring);
     caps.inc_buffers = try_region(false);
@@ -220,6 +221,8 @@ int uring_features(struct sluice_backend_feature *out, int max)
             "multishot receive straight into the inbox, tried and in order (Linux 6.12)");
     n = add(out, n, max, "io_uring.receive_credit", c->credit,
             "a multishot receive ends by itself when the inbox is full");
+    n = add(out, n, max, "io_uring.quiet_sends", c->quiet,
+            "one system call sends and waits for the answer (Linux 5.17)");
     n = add(out, n, max, "io_uring.multishot_receive", c->pool_multi,
             "one receive per connection into a shared pool of buffers (Linux 6.0)");
     return add(out, n, max, "io_uring.registered_files", c->files, "direct descriptors");

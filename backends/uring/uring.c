@@ -128,6 +128,44 @@ static void prep_recv(const struct uring *u, struct io_uring_sqe *sqe, const str
         io_uring_prep_recv(sqe, op->fd, op->recv.addr, op->recv.bytes, 0);
 }
 
+/* An op is in one list at most: u->cancels or u->quiet. */
+static void link_op(struct sluice_op **list, struct sluice_op *op)
+{
+    op->next = *list;
+    op->link = list;
+    if (op->next)
+        op->next->link = &op->next;
+    *list = op;
+}
+
+static void unlink_op(struct sluice_op *op)
+{
+    if (!op->link)
+        return;
+    *op->link = op->next;
+    if (op->next)
+        op->next->link = op->link;
+    op->link = NULL;
+}
+
+/* ---- quiet SENDs ----
+ * One that takes all within the submission posts no completion: whoever waits sleeps on until
+ * something else happens. With MSG_WAITALL anything less is a failure to io_uring, and told. */
+
+static bool is_quiet(const struct uring *u, const struct sluice_op *op)
+{
+    const unsigned both = SLUICE_OP_NOWAIT | SLUICE_OP_WAITALL;
+    return op->kind == SLUICE_OP_SEND && (op->flags & both) == both && u->caps.quiet;
+}
+
+/* Submitted, and every CQE was taken: what is still quiet took all. */
+static bool quiet_means_sent(const struct uring *u)
+{
+    const struct io_uring_sq *sq = &u->ring.sq;
+    return IO_URING_READ_ONCE(*sq->khead) == sq->sqe_tail && !io_uring_cq_ready(&u->ring) &&
+           !(IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW);
+}
+
 static void prep(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op)
 {
     bool multi = op->flags & SLUICE_OP_MULTI;
@@ -145,7 +183,10 @@ static void prep(const struct uring *u, struct io_uring_sqe *sqe, const struct s
         break;
     case SLUICE_OP_SEND:
         io_uring_prep_send(sqe, op->fd, op->send.addr, op->send.bytes,
-                           MSG_NOSIGNAL | (op->flags & SLUICE_OP_WAITALL ? MSG_WAITALL : 0));
+                           MSG_NOSIGNAL | (op->flags & SLUICE_OP_WAITALL ? MSG_WAITALL : 0) |
+                               (op->flags & SLUICE_OP_NOWAIT ? MSG_DONTWAIT : 0));
+        if (is_quiet(u, op))
+            sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
         break;
     case SLUICE_OP_POLL:
         io_uring_prep_poll_add(sqe, op->fd, op->poll.events);
@@ -172,6 +213,8 @@ static int uring_submit(struct sluice_backend *be, struct sluice_op *op)
     sluice_op_begin(be, op);
     prep(u, sqe, op);
     sqe->user_data = user_data_of(op);
+    if (is_quiet(u, op))
+        link_op(&u->quiet, op);
     return 0;
 }
 
@@ -187,33 +230,22 @@ static bool try_cancel(struct uring *u, struct sluice_op *op)
     return true;
 }
 
-static void unlink_cancel(struct sluice_op *op)
-{
-    if (!op->link)
-        return;
-    *op->link = op->next;
-    if (op->next)
-        op->next->link = op->link;
-    op->link = NULL;
-}
-
 /* The SQ is full and the CQ too: the next poll takes completions first, then tries again. */
 static void uring_cancel(struct sluice_backend *be, struct sluice_op *op)
 {
     struct uring *u = uring_of(be);
-    if (op->state != SLUICE_OP_IN_FLIGHT || op->link || try_cancel(u, op))
+    if (op->state != SLUICE_OP_IN_FLIGHT)
         return;
-    op->next = u->cancels;
-    op->link = &u->cancels;
-    if (op->next)
-        op->next->link = &op->next;
-    u->cancels = op;
+    if (is_quiet(u, op))
+        u->quiet_wanted = true; /* it ends in the next poll, which must not wait */
+    else if (!op->link && !try_cancel(u, op))
+        link_op(&u->cancels, op);
 }
 
 static void retry_cancels(struct uring *u)
 {
     while (u->cancels && try_cancel(u, u->cancels))
-        unlink_cancel(u->cancels);
+        unlink_op(u->cancels);
 }
 
 /* False: not a completion of a living op. */
@@ -233,7 +265,7 @@ static bool take(struct sluice_backend *be, const struct io_uring_cqe *cqe,
     if (op->flags & SLUICE_OP_POOLED)
         uring_pool_result(uring_of(be), cqe, out);
     if (!more) {
-        unlink_cancel(op);
+        unlink_op(op);
         sluice_op_end(be, op);
     }
     return true;
@@ -255,6 +287,21 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
     return n;
 }
 
+static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
+{
+    int n = 0;
+    if (u->quiet && !quiet_means_sent(u))
+        return 0;
+    while (u->quiet && n < max) {
+        struct sluice_op *op = u->quiet;
+        out[n++] = (struct sluice_completion){.op = op, .result = (int32_t)op->send.bytes};
+        unlink_op(op);
+        sluice_op_end(&u->base, op);
+    }
+    u->quiet_wanted &= u->quiet != NULL;
+    return n;
+}
+
 /* With deferred task work completions appear only in an enter; the flag says when one is worth it.
  */
 static bool enter_is_due(const struct uring *u)
@@ -265,10 +312,12 @@ static bool enter_is_due(const struct uring *u)
 
 static int wait(struct uring *u, int64_t timeout_ns)
 {
+    if (timeout_ns < 0)
+        return io_uring_submit_and_wait(&u->ring, 1);
     struct io_uring_cqe *cqe;
     struct __kernel_timespec ts = {.tv_sec = timeout_ns / 1000000000,
                                    .tv_nsec = timeout_ns % 1000000000};
-    return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns < 0 ? NULL : &ts, NULL);
+    return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
 }
 
 /* EBUSY: the CQ is full, reap first. The others: nothing was lost, the next call goes on. */
@@ -285,10 +334,11 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     if (err)
         return err;
     int n = reap(u, out, max);
+    n += tell_quiet(u, out + n, max - n);
     if (n == max)
         return n;
     retry_cancels(u);
-    if (n > 0 || timeout_ns == 0) {
+    if (n > 0 || timeout_ns == 0 || u->quiet_wanted) {
         if (!enter_is_due(u))
             return n;
         err = io_uring_submit_and_get_events(&u->ring);
@@ -297,7 +347,8 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     }
     if (err < 0 && !passing(err))
         return n ? n : err;
-    return n + reap(u, out + n, max - n);
+    n += reap(u, out + n, max - n);
+    return n + tell_quiet(u, out + n, max - n);
 }
 
 static int uring_file_add(struct sluice_backend *be, int fd)

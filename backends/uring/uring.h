@@ -18,6 +18,7 @@ struct uring_caps {
     bool inc_buffers;     /* incremental provided buffers, in order (6.12) */
     bool credit;          /* sqe->optlen ends a multishot receive (6.17) */
     bool files;           /* registered files */
+    bool quiet;           /* a SEND that took all at once need not say so (5.17) */
     bool pool_multi;      /* a multishot receive into provided buffers (6.0) */
 };
 
@@ -27,6 +28,8 @@ struct uring {
     struct uring_caps caps;
     bool enabled;              /* by the thread that runs it */
     struct sluice_op *cancels; /* asked for while there was no room for an SQE */
+    struct sluice_op *quiet;   /* SENDs that say something only if they did not take all */
+    bool quiet_wanted;         /* one of them was cancelled */
     uint32_t files_max;
     uint8_t *file_used;
     struct sluice_region *regions[URING_REGIONS_MAX];

@@ -92,6 +92,9 @@ struct conformance_case {
     X(send_in_order) \
     X(send_waitall_to_slow_peer) \
     X(send_plain_to_slow_peer) \
+    X(send_nowait_takes_what_fits) \
+    X(send_nowait_waits_for_another) \
+    X(send_nowait_cancelled) \
     X(send_to_reset_peer) \
     X(send_after_shutdown) \
     X(send_after_peers_fin) \

@@ -246,6 +246,74 @@ void send_plain_to_slow_peer(struct fixture *f)
     send_to_slow_peer(f, 1 << 19, 0);
 }
 
+#define NOWAIT (SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT)
+
+/* Nobody reads, until there is no room: what the results say is what the peer then gets. (11) */
+void send_nowait_takes_what_fits(struct fixture *f)
+{
+    enum { PIECE = 50000 };
+    struct pair p;
+    struct case_op send = {0};
+    static uint8_t piece[PIECE];
+    case_pair_open(f, &p);
+    uint64_t sent = 0;
+    do {
+        case_fill(piece, sent, PIECE);
+        case_send_init(&send, p.fd, piece, PIECE, NOWAIT);
+        case_run(f, &send);
+        EXPECT((send.result > 0 && send.result <= PIECE) || send.result == -EAGAIN);
+        sent += send.result > 0 ? (uint64_t)send.result : 0;
+    } while (send.result != -EAGAIN);
+    EXPECT(send.completions == 1);
+    case_peer_expect(f, p.peer, 0, sent);
+    case_send(f, p.fd, sent, 3000); /* the connection lives */
+    case_peer_expect(f, p.peer, sent, 3000);
+    case_pair_close(f, &p);
+}
+
+/* It leaves, and its end comes at the latest with the next one that is waited for. (11) */
+void send_nowait_waits_for_another(struct fixture *f)
+{
+    struct pair p;
+    struct case_op send = {0}, recv = {0};
+    uint8_t out[64], in[64];
+    case_fill(out, 0, sizeof(out));
+    case_pair_open(f, &p);
+    for (uint64_t trip = 0; trip < 20; trip++) {
+        case_send_init(&send, p.fd, out, sizeof(out), NOWAIT);
+        case_recv_init(&recv, p.fd, in, sizeof(in));
+        case_submit(f, &send);
+        case_submit(f, &recv);
+        case_idle(f, 1000 * 1000);
+        size_t taken = send.ended ? (size_t)send.result : sizeof(out); /* a short count is told */
+        case_send(f, p.fd, taken, sizeof(out) - taken);
+        case_peer_expect(f, p.peer, 0, sizeof(out));
+        case_peer_send(f, p.peer, trip, sizeof(in));
+        EXPECT(case_finish(f, &recv) > 0);
+        EXPECT(case_finish(f, &send) == (int32_t)taken);
+        case_expect(f, p.fd, trip + (uint64_t)recv.result, sizeof(in) - (size_t)recv.result);
+    }
+    case_pair_close(f, &p);
+}
+
+/* Whoever cancels waits for the end alone. (5, 11) */
+void send_nowait_cancelled(struct fixture *f)
+{
+    struct pair p;
+    struct case_op send = {0};
+    uint8_t out[64] = {0};
+    case_pair_open(f, &p);
+    case_send_init(&send, p.fd, out, sizeof(out), NOWAIT);
+    case_submit(f, &send);
+    case_cancel(f, &send);
+    uint64_t before = case_now_ns(f);
+    while (!send.ended && case_now_ns(f) - before < 9ull * CASE_LIMIT_NS_PER_WAIT)
+        case_turn(f, 10ll * CASE_LIMIT_NS_PER_WAIT);
+    EXPECT(send.ended && case_now_ns(f) - before < 5ull * CASE_LIMIT_NS_PER_WAIT);
+    EXPECT((send.result > 0 && send.result <= (int32_t)sizeof(out)) || send.result == -ECANCELED);
+    case_pair_close(f, &p);
+}
+
 void send_to_reset_peer(struct fixture *f) /* (10) */
 {
     struct pair p;
