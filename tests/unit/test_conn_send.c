@@ -7,6 +7,8 @@
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
 
+static struct conns_world *here;
+
 struct way {
     char backend[16];
     int tls;
@@ -106,5 +108,34 @@ EACH_WAY(what_did_not_leave_comes_back)
     TURN_UNTIL(&w, w.client.closed);
     cr_expect_eq(sends_done[0], -ECANCELED);
     cr_expect_eq(sends_done[1], -ECANCELED);
+    close_way(&w, on);
+}
+
+static int drained_after_abort;
+
+static void abort_when_sent(struct sluice_send *send, int result)
+{
+    struct conns_world *w = here;
+    (void)send, (void)result;
+    sluice_conn_abort(w->client.conn);
+    drained_after_abort = w->client.drained;
+}
+
+/* done() may abort: then nothing but on_close comes, though on_drain was due in the same breath. */
+EACH_WAY(aborted_in_done)
+{
+    struct conns_world w;
+    static uint8_t bytes[100000];
+    struct sluice_send send = {.data = bytes, .bytes = sizeof(bytes), .done = abort_when_sent};
+    here = &w;
+    drained_after_abort = -1;
+    open_way(&w, on);
+    world_pair(&w);
+    cr_assert_eq(sluice_conn_send(w.client.conn, &send), 0);
+    int err = sluice_conn_write(w.client.conn, bytes, 30000);
+    cr_assert(err == 0 || (on->tls && err == -EAGAIN));
+    cr_assert_eq(sluice_conn_write(w.client.conn, bytes, 60000), -EAGAIN);
+    TURN_UNTIL(&w, w.client.closed);
+    cr_expect_eq(w.client.drained, drained_after_abort);
     close_way(&w, on);
 }
