@@ -164,13 +164,22 @@ static void tell_drained(struct sluice_conn *c)
         c->events->on_drain(c, c->user);
 }
 
+/* What TLS failed with is why it ends, also when nobody takes the alert that says so. */
+static void send_failed(struct sluice_conn *c, int err)
+{
+    if (c->tls && c->tls->error.reason)
+        sluice_conn_finish(c);
+    else
+        sluice_life_close(&c->life, sluice_life_reason(-err), -err);
+}
+
 static void on_send(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
     (void)more;
     c->sending = false;
     if (sluice_life_receives(&c->life) && result < 0) {
-        sluice_life_close(&c->life, sluice_life_reason(-result), -result);
+        send_failed(c, result);
     } else if (sluice_life_receives(&c->life)) {
         taken(c, (size_t)result);
         tell_drained(c);

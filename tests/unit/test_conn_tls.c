@@ -193,6 +193,63 @@ EACH_BACKEND(conn_tls, end_without_close_notify_is_told)
     tls_world_close(&w);
 }
 
+/* Straight into the socket, past TLS. */
+static void send_raw(struct conns_world *w, const struct heard *h, const void *bytes, size_t count)
+{
+    int fd = h->conn->life.fd;
+    ssize_t n = world_is_sim(w) ? sluice_sim_peer_send(w->loop->be, fd, bytes, count)
+                                : send(fd, bytes, count, MSG_NOSIGNAL);
+    cr_assert_eq(n, (ssize_t)count);
+}
+
+/* The alert cannot leave any more; the reason is the record all the same. */
+EACH_BACKEND(conn_tls, damaged_record_after_our_end)
+{
+    struct conns_world w;
+    uint8_t record[5 + 64] = {0x17, 3, 3, 0, 64};
+    tls_world_open(&w, on->name, &small);
+    world_pair(&w);
+    sluice_conn_shutdown(w.client.conn);
+    TURN_UNTIL(&w, w.server.eofs);
+    TURN_UNTIL(&w, sluice_conn_state(w.client.conn) == SLUICE_CONN_DRAINING);
+    send_raw(&w, &w.server, record, sizeof(record));
+    TURN_UNTIL(&w, w.client.closed);
+    cr_expect_eq(w.client.reason, SLUICE_REASON_TLS_PROTOCOL, "%s: %s",
+                 sluice_reason_name(w.client.reason), w.client.why);
+    cr_expect_eq(w.client.data, 0);
+    tls_world_close(&w);
+}
+
+static struct conns_world *here;
+
+static void babble_and_reset(struct heard *h, const char *what)
+{
+    if (strcmp(what, "open") != 0)
+        return;
+    send_raw(here, h, "this is no TLS, and no more than that", 37);
+    sluice_conn_abort(h->conn);
+}
+
+/* The alert that nobody takes does not hide why it was due. */
+EACH_BACKEND(conn_tls, reset_before_the_alert)
+{
+    struct conns_world w;
+    here = &w;
+    tls_world_open(&w, on->name, &small);
+    struct sluice_tls *tls = w.server_tls;
+    sluice_listener_close(w.listener);
+    w.server_tls = NULL;
+    world_listen(&w);
+    w.server.then = babble_and_reset;
+    world_connect(&w);
+    TURN_UNTIL(&w, w.client.closed && w.server.closed);
+    cr_expect(strlen(w.client.why) > 0);
+    cr_expect_eq(w.client.reason, SLUICE_REASON_TLS_HANDSHAKE, "%s: %s",
+                 sluice_reason_name(w.client.reason), w.client.why);
+    w.server_tls = tls;
+    tls_world_close(&w);
+}
+
 EACH_BACKEND(conn_tls, role_and_url_must_agree)
 {
     struct conns_world w;
