@@ -2,6 +2,7 @@
  * A backend's creation, the two ends of an op's life, the kernel's clock. No backend lives here.
  */
 #include "backends/backend.h"
+#include "base/bits.h"
 #include "base/check.h"
 
 #include <errno.h>
@@ -12,21 +13,13 @@
 
 /* ---- the pool ---- */
 
-static uint32_t round_up_power(uint32_t n)
-{
-    uint32_t p = 1;
-    while (p < n)
-        p *= 2;
-    return p;
-}
-
 static int pool_init(struct sluice_pool *pool, uint32_t bufs, uint32_t bytes)
 {
     if (bufs == 0)
         return 0;
     if (bufs > SLUICE_POOL_MAX || bytes == 0 || bytes > INT_MAX)
         return -EINVAL;
-    pool->count = pool->free_count = round_up_power(bufs);
+    pool->count = pool->free_count = sluice_round_up_power(bufs);
     pool->bytes = bytes;
     pool->free = calloc(pool->count, sizeof(*pool->free));
     void *base = NULL;

@@ -90,8 +90,8 @@ struct sluice_conn_events {
     void (*on_data)(struct sluice_conn *c, struct sluice_buf *buf, void *user);
     /** After an -EAGAIN: half of the queue is free again. */
     void (*on_drain)(struct sluice_conn *c, void *user);
-    /** The peer sends no more. We still may. NULL: the connection is closed then, as by
-     *  sluice_conn_close(). */
+    /** The peer sends no more. We still may; where our own end has left already, on_close comes
+     *  instead. NULL: the connection is closed then, as by sluice_conn_close(). */
     void (*on_eof)(struct sluice_conn *c, void *user);
     /** It ended, or could not be opened: exactly once, and the last call. Its memory goes to
      *  another connection afterwards. os_error: an errno value, or 0. */
@@ -144,7 +144,7 @@ SLUICE_API int sluice_conn_write(struct sluice_conn *c, const void *data, size_t
 /** The same, of several pieces: all of them, or none. */
 SLUICE_API int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count);
 
-/** Bytes that leave from where they are. Its memory is the caller's, as is what it points to. */
+/** Bytes that leave from where they are: from the call to done() this and they stay untouched. */
 struct sluice_send {
     const void *data;
     size_t bytes;
@@ -226,7 +226,8 @@ struct sluice_listen_config {
     /** "tcp://address:port" (port 0: one that is free), "tls://address:port", or "unix:PATH".
      *  Borrowed for the call. */
     const char *url;
-    /** Of the connections that are accepted; on_open is the first that is heard of one. */
+    /** Of the connections that are accepted; on_open is the first that is heard of one. One whose
+     *  TLS failed is heard of by its on_close only. */
     const struct sluice_conn_events *events;
     void *user;
     /** Of the listener; may be NULL: it is closed, nothing is accepted any more. */

@@ -2,14 +2,13 @@
  * The connections of one loop as a whole: memory, and the end of the turn.
  */
 #include "conns.h"
+#include "base/bits.h"
 #include "base/check.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/un.h>
 
 #define QUEUE_BYTES_DEFAULT   (64u << 10)
 #define CLOSE_TIMEOUT_DEFAULT (5 * SLUICE_NS_PER_S)
@@ -109,14 +108,6 @@ void sluice_conns_put_back(struct sluice_conn *c)
     c->conns->closed = c;
 }
 
-static uint32_t round_up_power(uint32_t n)
-{
-    uint32_t p = 1;
-    while (p < n)
-        p *= 2;
-    return p;
-}
-
 static void free_memory(struct sluice_conns *conns)
 {
     free(conns->all);
@@ -155,7 +146,7 @@ int sluice_conns_create(struct sluice_conns **out, struct sluice_loop *loop,
     conns->max = cfg->conns_max;
     conns->due_end = &conns->due;
     conns->queue_bytes =
-        round_up_power(cfg->send_queue_bytes ? cfg->send_queue_bytes : QUEUE_BYTES_DEFAULT);
+        sluice_round_up_power(cfg->send_queue_bytes ? cfg->send_queue_bytes : QUEUE_BYTES_DEFAULT);
     conns->close_timeout_ns = cfg->close_timeout_ns ? cfg->close_timeout_ns : CLOSE_TIMEOUT_DEFAULT;
     int err = allocate(conns);
     if (err) {
@@ -189,7 +180,7 @@ void sluice_conns_destroy(struct sluice_conns *conns)
     free_memory(conns);
 }
 
-/* ---- in words, and addresses ---- */
+/* ---- in words ---- */
 
 int sluice_conns_refuse(char *why, size_t why_bytes, int err, const char *fmt, ...)
 {
@@ -200,19 +191,4 @@ int sluice_conns_refuse(char *why, size_t why_bytes, int err, const char *fmt, .
     vsnprintf(why, why_bytes, fmt, ap);
     va_end(ap);
     return err;
-}
-
-int sluice_conns_unix(struct sluice_addresses *out, const char *url)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    if (strncmp(url, "unix:", 5) != 0)
-        return -EINVAL;
-    size_t n = strlen(url + 5);
-    if (n == 0 || n >= sizeof(addr.sun_path))
-        return -EINVAL;
-    memcpy(addr.sun_path, url + 5, n + 1);
-    memcpy(&out->at[0].addr, &addr, sizeof(addr));
-    out->at[0].bytes = sizeof(addr);
-    out->count = 1;
-    return 0;
 }

@@ -7,11 +7,14 @@
 
 #include "conn.h"
 #include "dial.h"
+#include "base/clock.h"
 #include "tls/tls.h"
 
 #define CONN_MAGIC      0x636f6e6eu
 #define LISTENER_MAGIC  0x6c73746eu
 #define CONNS_LISTENERS 64u
+
+#define TLS_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
 
 /* ---- buffers: buf.c ---- */
 
@@ -101,6 +104,10 @@ struct conn_dial {
     struct sluice_dial dial; /* first */
     struct sluice_life_config cfg;
 };
+
+void sluice_conn_init(struct sluice_conn *c, struct sluice_conns *conns,
+                      const struct sluice_conn_events *events, void *user);
+void sluice_conn_undo(struct sluice_conn *c); /* nobody has heard of it */
 
 /* An accepted one: calls on_open, or begins the handshake. */
 void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd);
@@ -207,8 +214,5 @@ void sluice_conns_due(struct sluice_conn *c, enum conn_due what);
 /* The line for people: what, and what to do about it. */
 int sluice_conns_refuse(char *why, size_t why_bytes, int err, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-
-/* "unix:PATH": 0, or -EINVAL it is no such URL or too long. */
-int sluice_conns_unix(struct sluice_addresses *out, const char *url);
 
 #endif

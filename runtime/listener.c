@@ -9,10 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BACKLOG_DEFAULT     1024u
-#define TLS_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
-#define BACKOFF_MIN_NS      (10 * SLUICE_NS_PER_MS)
-#define BACKOFF_MAX_NS      (1 * SLUICE_NS_PER_S)
+#define BACKLOG_DEFAULT 1024u
+#define BACKOFF_MIN_NS  (10 * SLUICE_NS_PER_MS)
+#define BACKOFF_MAX_NS  (1 * SLUICE_NS_PER_S)
 
 static struct sluice_backend *backend_of(const struct sluice_listener *l)
 {
@@ -158,7 +157,7 @@ static int parse(const struct sluice_listen_config *cfg, struct sluice_addresses
     const char *url = cfg->url;
     if (!cfg->events)
         return sluice_conns_refuse(why, why_bytes, -EINVAL, "events: connections need them");
-    if (url && sluice_conns_unix(out, url) == 0)
+    if (url && sluice_resolve_path(out, url) == 0)
         return 0;
     bool is_url = url && sluice_url_parse_local(&parsed, url) == 0;
     bool is_tls = is_url && strcmp(parsed.scheme, "tls") == 0;

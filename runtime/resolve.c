@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 struct sluice_resolve {
     struct sluice_post post;
@@ -43,6 +44,21 @@ static int look_up(struct sluice_addresses *out, const char *host, const char *p
 int sluice_resolve_literal(struct sluice_addresses *out, const char *host, const char *port)
 {
     return look_up(out, host, port, AI_NUMERICHOST) ? -EINVAL : 0;
+}
+
+int sluice_resolve_path(struct sluice_addresses *out, const char *url)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (strncmp(url, "unix:", 5) != 0)
+        return -EINVAL;
+    size_t n = strlen(url + 5);
+    if (n == 0 || n >= sizeof(addr.sun_path))
+        return -EINVAL;
+    memcpy(addr.sun_path, url + 5, n + 1);
+    memcpy(&out->at[0].addr, &addr, sizeof(addr));
+    out->at[0].bytes = sizeof(addr);
+    out->count = 1;
+    return 0;
 }
 
 static void release(struct sluice_resolve *r)

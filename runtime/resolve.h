@@ -20,6 +20,9 @@ struct sluice_addresses {
 
 struct sluice_resolve; /* one request */
 
+/* "unix:PATH": 0 and out is filled, or -EINVAL: it is no such URL, or too long. */
+int sluice_resolve_path(struct sluice_addresses *out, const char *url);
+
 /* Literal addresses need no thread: 0 and out is filled, or -EINVAL. */
 int sluice_resolve_literal(struct sluice_addresses *out, const char *host, const char *port);
 

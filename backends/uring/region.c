@@ -3,6 +3,7 @@
  * region's slices, or, where the kernel cannot, one RECV at a time straight at the next position.
  */
 #include "backends/uring/uring.h"
+#include "base/bits.h"
 #include "base/check.h"
 
 #include <errno.h>
@@ -19,14 +20,6 @@ struct inc_ring {
     unsigned entries;
     uint64_t next; /* where the next CQE's bytes must lie */
 };
-
-static unsigned round_up_power(uint64_t n)
-{
-    unsigned p = 1;
-    while (p < n)
-        p *= 2;
-    return p;
-}
 
 static int inc_register(struct inc_ring *inc, uint16_t id)
 {
@@ -54,7 +47,7 @@ int uring_region_open_inc(struct uring *u, struct sluice_region *region, uint32_
     if (!inc)
         return -ENOMEM;
     inc->ring = &u->ring;
-    inc->entries = round_up_power(region->bytes / slice + 1);
+    inc->entries = sluice_round_up_power(region->bytes / slice + 1);
     inc->next = region->pos;
     int err = inc_register(inc, region->id);
     if (err) {

@@ -349,6 +349,30 @@ EACH_BACKEND(conn_life, unix_paths)
 
 /* ---- deadlines of connecting ---- */
 
+/* Where the name has more addresses than the one listened at, the others are refused before. */
+EACH_BACKEND(conn_life, connects_by_name)
+{
+    struct conns_world w;
+    world_open(&w, on->name, &small);
+    if (world_is_sim(&w)) {
+        world_close(&w);
+        cr_skip_test("it has no names");
+    }
+    snprintf(w.url, sizeof(w.url), "tcp://localhost:%u", sluice_listener_port(w.listener));
+    world_connect(&w);
+    cr_expect_eq(sluice_conn_state(w.client.conn), SLUICE_CONN_RESOLVING);
+    TURN_UNTIL(&w, w.client.opened && w.server.opened);
+    sluice_conn_abort(w.client.conn);
+    TURN_UNTIL(&w, w.loop->conns->used == 0);
+    w.client = w.server = (struct heard){0};
+    world_connect(&w); /* and nobody waits for the answer */
+    sluice_conn_close(w.client.conn);
+    TURN_UNTIL(&w, w.client.closed);
+    cr_expect_eq(w.client.reason, SLUICE_REASON_LOCAL_CLOSE);
+    cr_expect_eq(w.client.opened, 0);
+    world_close(&w);
+}
+
 /* A listener that answers nobody: its backlog is full. */
 static int black_hole(struct conns_world *w, int fillers[16])
 {
