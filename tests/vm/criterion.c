@@ -1,11 +1,13 @@
 /*
  * A stand-in for libcriterion.so.3 in guests: runs the very same test executables there. Criterion
  * itself wants memory at 2^45 and above, and a process of user-mode-linux ends at 2^39. Has what
- * our tests use, no more: one process per test, limits, expected signals, skips, TAP (--tap=FILE).
+ * our tests use, no more: one process per test, limits, expected signals, skips, parameters, TAP
+ * (--tap=FILE).
  */
 #include <criterion/criterion.h>
 #include <criterion/logging.h>
 #include <criterion/options.h>
+#include <criterion/parameterized.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
@@ -40,7 +42,8 @@ struct criterion_options criterion_options;
 static struct told *told;
 static const struct criterion_test *current;
 static const struct criterion_suite *current_suite;
-static jmp_buf *leave; /* where an aborted test goes on */
+static void *parameter; /* of the current one, or NULL */
+static jmp_buf *leave;  /* where an aborted test goes on */
 static struct pointers suites;
 
 static void die(const char *what)
@@ -109,8 +112,12 @@ void criterion_internal_test_main(void (*body)(void))
     jmp_buf here;
     jmp_buf *outer = leave;
     leave = &here;
-    if (setjmp(here) == 0)
-        body();
+    if (setjmp(here) == 0) {
+        if (parameter)
+            ((void (*)(void *))body)(parameter);
+        else
+            body();
+    }
     leave = outer;
 }
 
@@ -243,11 +250,9 @@ static const char *outcome_of(pid_t pid)
     return wrong ? wrong : told->failed ? "assertions" : NULL;
 }
 
-/* Run the test and write its point; false when it failed. */
-static bool run_test(const struct criterion_test *test, FILE *tap)
+/* Run the current test and write its point; false when it failed. */
+static bool run_once(const struct criterion_test *test, FILE *tap)
 {
-    current = test;
-    current_suite = suite_of(test);
     *told = (struct told){0};
     fflush(NULL);
     pid_t pid = fork();
@@ -266,6 +271,26 @@ static bool run_test(const struct criterion_test *test, FILE *tap)
     return !problem;
 }
 
+/* As often as it has parameters. Returns how many points failed. */
+static int run_test(const struct criterion_test *test, FILE *tap, int *points)
+{
+    current = test;
+    current_suite = suite_of(test);
+    parameter = NULL;
+    if (test->data->kind_ != CR_TEST_PARAMETERIZED) {
+        ++*points;
+        return !run_once(test, tap);
+    }
+    struct criterion_test_params all = test->data->param_();
+    int failed = 0;
+    for (size_t i = 0; i < all.length; i++) {
+        parameter = (char *)all.params + i * all.size;
+        failed += !run_once(test, tap);
+    }
+    *points += (int)all.length;
+    return failed;
+}
+
 int main(int argc, char **argv)
 {
     FILE *tap = stdout;
@@ -277,13 +302,10 @@ int main(int argc, char **argv)
         die("start");
     suites = section("cr_sts");
     struct pointers tests = section("cr_tst");
-    int points = 0;
-    bool passed = true;
+    int points = 0, failed = 0;
     for (size_t i = 0; i < tests.count; i++)
-        if (tests.first[i]) {
-            passed = run_test(tests.first[i], tap) && passed;
-            points++;
-        }
+        if (tests.first[i])
+            failed += run_test(tests.first[i], tap, &points);
     fprintf(tap, "1..%d\n", points);
-    return fclose(tap) == 0 && passed ? 0 : 1;
+    return fclose(tap) == 0 && failed == 0 ? 0 : 1;
 }
