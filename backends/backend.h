@@ -56,6 +56,8 @@ enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
 #define SLUICE_OP_NOWAIT  0x4u /* SEND, with WAITALL: see 11 */
 #define SLUICE_OP_POOLED  0x8u /* RECV: into a buffer of the backend's pool */
 
+#define SLUICE_NOWAIT_BYTES_MAX (16u << 10) /* worth it: more rarely finds room at once */
+
 #define SLUICE_OP_MAGIC 0x6f70u
 
 struct sluice_op;
