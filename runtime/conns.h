@@ -95,6 +95,8 @@ struct sluice_conn {
     struct sluice_conn *starved_next, **starved_link;
 };
 
+_Static_assert(sizeof(struct sluice_conn) <= 640, "there are many of them, most of them idle");
+
 /* While it is being connected. */
 struct conn_dial {
     struct sluice_dial dial; /* first */

@@ -378,6 +378,10 @@ EACH_BACKEND(conn, limits_are_told)
     cr_expect(strstr(why, to.url) != NULL, "%s", why);
     to.url = "gopher://127.0.0.1:70";
     cr_expect_eq(sluice_conn_connect(&c, w.loop, &to, why, sizeof(why)), -EPROTONOSUPPORT);
+    to.url = w.url;
+    to.events = NULL;
+    cr_expect_eq(sluice_conn_connect(&c, w.loop, &to, why, sizeof(why)), -EINVAL);
+    cr_expect(strstr(why, "events") != NULL, "%s", why);
     struct sluice_listener *l;
     const struct sluice_listen_config at = {.url = "tcp://localhost:0", .events = &heard_events};
     cr_expect_eq(sluice_listener_open(&l, w.loop, &at, why, sizeof(why)), -EINVAL);
