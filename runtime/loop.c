@@ -29,6 +29,11 @@ void sluice_loop_refresh_now(struct sluice_loop *loop)
     loop->now_ns = read_now(loop, sluice_cycles());
 }
 
+uint64_t sluice_loop_now_ns(const struct sluice_loop *loop)
+{
+    return read_now(loop, sluice_cycles());
+}
+
 static bool run_posts(struct sluice_loop *loop)
 {
     struct sluice_post *in_order = NULL;
@@ -195,7 +200,7 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         const struct sluice_completion *c = &loop->completions[i];
         c->op->done(c->op, c->result, c->more);
     }
-    bool did = sluice_timers_run(&loop->timers, loop->now_ns) || n > 0;
+    bool did = sluice_wheel_run(&loop->wheel, loop->now_ns) || n > 0;
     for (struct sluice_source *src = loop->sources, *next; src; src = next) {
         next = src->next;
         did |= src->work(src);
@@ -205,9 +210,9 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
     return did;
 }
 
-static int64_t until_next_timer(const struct sluice_loop *loop)
+static int64_t until_next_timer(struct sluice_loop *loop)
 {
-    uint64_t next = sluice_timers_next(&loop->timers);
+    uint64_t next = sluice_wheel_next(&loop->wheel);
     if (next == UINT64_MAX)
         return -1;
     return next > loop->now_ns ? (int64_t)(next - loop->now_ns) : 0;
@@ -249,11 +254,16 @@ static bool may_sleep(const struct sluice_loop *loop)
            (loop->idle == SLUICE_IDLE_SPIN && loop->now_ns - loop->last_work_ns > loop->spin_ns);
 }
 
+static bool is_active(const struct sluice_loop *loop)
+{
+    return loop->active || loop->wheel.refs;
+}
+
 int sluice_loop_run(struct sluice_loop *loop)
 {
     int n = 0;
     loop->last_work_ns = loop->now_ns;
-    while (loop->active && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+    while (is_active(loop) && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         bool may = (n == 0 || loop->sleeps_early) && may_sleep(loop);
         n = may ? sleep_turn(loop) : turn(loop, 0);
         loop->sleeps_early |= n == 0;

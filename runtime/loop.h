@@ -6,7 +6,7 @@
 #define SLUICE_LOOP_H
 
 #include "sluice.h"
-#include "timer.h"
+#include "wheel.h"
 #include "backends/backend.h"
 #include "base/clock.h"
 #include "base/system.h"
@@ -43,7 +43,7 @@ struct sluice_loop {
     uint64_t poll_cycle; /* when this turn's completions were taken */
     bool worked;         /* the last turn did something */
     bool asked_for;      /* its backend was named: threads beside it run on the same */
-    struct sluice_timers timers;
+    struct sluice_wheel wheel;
     struct sluice_source *sources;
     uint32_t active; /* transports with a connection in any state but closed */
 
@@ -85,10 +85,14 @@ static inline const struct sluice_socket_ops *sluice_loop_sockets(const struct s
     return loop->be->ops->sockets;
 }
 
+/* Of our own: the loop does not go on for it alone, and it counts from the turn. */
 static inline void sluice_loop_start_timer(struct sluice_loop *loop, struct sluice_timer *timer,
                                            uint64_t in_ns, void (*fire)(struct sluice_timer *))
 {
-    sluice_timer_start(&loop->timers, timer, loop->now_ns + in_ns, fire);
+    sluice_timer_stop(timer);
+    timer->fire = fire;
+    timer->unref = true;
+    sluice_wheel_start(&loop->wheel, timer, sluice_wheel_add(loop->now_ns, in_ns));
 }
 
 #endif

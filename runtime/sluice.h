@@ -11,6 +11,7 @@
 
 #include "channel.h"
 #include "reason.h"
+#include "timer.h"
 #include "tls_config.h"
 
 #include <stdbool.h>
@@ -56,7 +57,8 @@ SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_
 /** Destroy. Its transports must be destroyed before. NULL is fine. */
 SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
 
-/** Run until sluice_loop_stop(), or until no transport is active: 0 or negative errno. */
+/** Run until sluice_loop_stop(), or until nothing is active: no transport, and no timer that is not
+ *  unref'd. 0 or negative errno. */
 SLUICE_API int sluice_loop_run(struct sluice_loop *loop);
 
 /** One turn, without sleeping: 1 something was done, 0 nothing, or negative errno. */
@@ -64,6 +66,9 @@ SLUICE_API int sluice_loop_turn(struct sluice_loop *loop);
 
 /** Make sluice_loop_run() return after its turn. Any thread, any signal handler. */
 SLUICE_API void sluice_loop_stop(struct sluice_loop *loop);
+
+/** CLOCK_MONOTONIC now, without a system call. */
+SLUICE_API uint64_t sluice_loop_now_ns(const struct sluice_loop *loop);
 
 /** "uring", "ev:epoll", ...; and why that one, with what it makes use of. Borrowed, live as long as
  * the loop. */

@@ -124,7 +124,7 @@ static void consider_end(struct sluice_transport *t)
         sluice_life_close(&t->life, reason_in_order(t), 0);
     else if (!t->ending && !in_ended && anybody_attached(t))
         sluice_timer_stop(&t->drain); /* somebody came back in time */
-    else if (!t->drain.link)
+    else if (!t->drain.runs)
         restart_drain(t);
 }
 
@@ -284,7 +284,7 @@ static void on_fin(void *user)
 static void on_sent(void *user)
 {
     struct sluice_transport *t = user;
-    if (t->drain.link && !t->ending && !t->tls_failed)
+    if (t->drain.runs && !t->ending && !t->tls_failed)
         restart_drain(t); /* the limit is on silence, not on the length of what is sent */
 }
 
@@ -575,7 +575,7 @@ static void park(struct sluice_source *src)
     beat(t);
     sluice_channel_flush(t->ch);
     bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
-    sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.link);
+    sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.runs);
     sluice_channel_sleep(t->ch, WAKE_ON_OUTBOX | (stalled ? WAKE_ON_INBOX : 0));
 }
 
