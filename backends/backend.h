@@ -185,6 +185,9 @@ struct sluice_backend_ops {
     /** Let the backend write below limit (as far as whole slices go); returns the new lent. */
     uint64_t (*region_lend)(struct sluice_backend *be, struct sluice_region *region,
                             uint64_t limit);
+    /** Start what was submitted: a descriptor that is readable when poll() has something to hand
+     * back; or negative errno. NULL: none is to be had. */
+    int (*pollable)(struct sluice_backend *be);
     const struct sluice_socket_ops *sockets;
     /** What this machine offers it: fills up to max rows, returns their number. NULL: nothing to
      * say. */

@@ -99,6 +99,7 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
                                                  .files_max = FILES_MAX,
                                                  .seed = seed,
                                                  .event = cfg->event};
+    loop->process = sluice_system_process();
     loop->clock = sluice_clock();
     loop->idle = cfg->idle;
     loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
@@ -138,7 +139,7 @@ static void drain_ops(struct sluice_loop *loop)
 
 void sluice_loop_destroy(struct sluice_loop *loop)
 {
-    if (!loop)
+    if (!loop || sluice_loop_is_forked(loop))
         return;
     SLUICE_CHECK(loop->sources == NULL);
     drain_ops(loop);
@@ -220,7 +221,7 @@ static int64_t until_next_timer(struct sluice_loop *loop)
 
 /* Every source says that it sleeps, then each looks once more: what came before it said so would
  * wake nobody. */
-static int sleep_turn(struct sluice_loop *loop)
+static bool park(struct sluice_loop *loop)
 {
     atomic_store_explicit(&loop->asleep, true, memory_order_relaxed);
     for (struct sluice_source *src = loop->sources; src; src = src->next)
@@ -229,23 +230,73 @@ static int sleep_turn(struct sluice_loop *loop)
     bool pending = atomic_load_explicit(&loop->posts, memory_order_relaxed) != NULL;
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         pending |= src->pending(src);
-    pending |= atomic_load_explicit(&loop->stop, memory_order_relaxed);
-    int64_t timeout = pending ? 0 : until_next_timer(loop);
+    return pending | atomic_load_explicit(&loop->stop, memory_order_relaxed);
+}
+
+static void unpark(struct sluice_loop *loop)
+{
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->unpark(src);
+}
+
+static int sleep_turn(struct sluice_loop *loop)
+{
+    int64_t timeout = park(loop) ? 0 : until_next_timer(loop);
     loop->stats.sleeps += timeout != 0;
     uint64_t before = sluice_cycles();
     int n = turn(loop, timeout);
     loop->sleeps_early =
         timeout != 0 && sluice_cycles_to_ns(loop->clock, loop->poll_cycle - before) > SLEPT_NS;
-    for (struct sluice_source *src = loop->sources; src; src = src->next)
-        src->unpark(src);
+    unpark(loop);
     return n;
+}
+
+static int claim(struct sluice_loop *loop)
+{
+    if (sluice_loop_is_forked(loop))
+        return -ECHILD;
+    pthread_t self = pthread_self();
+    if (!loop->has_thread) {
+        loop->thread = self;
+        loop->has_thread = true;
+    }
+    return pthread_equal(loop->thread, self) ? 0 : -EPERM;
 }
 
 int sluice_loop_turn(struct sluice_loop *loop)
 {
-    int n = turn(loop, 0);
+    int n = claim(loop);
+    if (n < 0)
+        return n;
+    n = turn(loop, 0);
+    if (loop->parked)
+        unpark(loop);
+    loop->parked = false;
     settle(loop);
     return n;
+}
+
+int sluice_loop_fd(struct sluice_loop *loop)
+{
+    int err = claim(loop);
+    if (err)
+        return err;
+    return loop->be->ops->pollable ? loop->be->ops->pollable(loop->be) : -ENOTSUP;
+}
+
+/* Whoever waits then is not us: sources stay parked until the next turn. */
+int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns)
+{
+    *timeout_ns = 0;
+    int fd = sluice_loop_fd(loop);
+    if (fd < 0)
+        return fd;
+    bool pending = park(loop);
+    loop->parked = true;
+    sluice_loop_refresh_now(loop);
+    if (!pending)
+        *timeout_ns = until_next_timer(loop);
+    return 0;
 }
 
 static bool may_sleep(const struct sluice_loop *loop)
@@ -256,12 +307,15 @@ static bool may_sleep(const struct sluice_loop *loop)
 
 static bool is_active(const struct sluice_loop *loop)
 {
-    return loop->active || loop->wheel.refs;
+    return loop->active || loop->wheel.refs ||
+           atomic_load_explicit(&loop->posts, memory_order_relaxed);
 }
 
-int sluice_loop_run(struct sluice_loop *loop)
+static int run(struct sluice_loop *loop, bool once)
 {
-    int n = 0;
+    int n = claim(loop);
+    if (n < 0)
+        return n;
     loop->last_work_ns = loop->now_ns;
     while (is_active(loop) && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         bool may = (n == 0 || loop->sleeps_early) && may_sleep(loop);
@@ -269,6 +323,8 @@ int sluice_loop_run(struct sluice_loop *loop)
         loop->sleeps_early |= n == 0;
         if (n < 0)
             return n;
+        if (n > 0 && once)
+            break;
         if (n > 0)
             loop->last_work_ns = loop->now_ns;
         else
@@ -276,7 +332,18 @@ int sluice_loop_run(struct sluice_loop *loop)
     }
     settle(loop);
     atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
-    return 0;
+    return n;
+}
+
+int sluice_loop_run(struct sluice_loop *loop)
+{
+    int n = run(loop, false);
+    return n < 0 ? n : 0;
+}
+
+int sluice_loop_run_once(struct sluice_loop *loop)
+{
+    return run(loop, true);
 }
 
 void sluice_loop_stop(struct sluice_loop *loop)

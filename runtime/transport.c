@@ -439,6 +439,8 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     struct sluice_url url;
     if (sluice_url_parse(&url, text))
         return -EINVAL;
+    if (sluice_loop_is_forked(t->loop))
+        return -ECHILD;
     t->secure.error = (struct sluice_tls_error){.alert = -1};
     t->life.is_tls = strcmp(url.scheme, "tls") == 0;
     if (!t->life.is_tls && strcmp(url.scheme, "tcp") != 0)

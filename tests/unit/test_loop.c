@@ -1,12 +1,16 @@
 /*
- * The loop as its users have it, on every backend: timers. What a turn does for a transport is
- * test_transport.c's.
+ * The loop as its users have it, on every backend: timers, its life, posts, nesting, children of
+ * fork. What a turn does for a transport is test_transport.c's.
  */
 #include "loop.h"
+#include "tests/support/random.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const char *const backends[] = {"sim", "ev:epoll", "ev:poll", "ev:select", "uring"};
 
@@ -117,5 +121,212 @@ Test(loop, an_unrefd_timer_keeps_nothing_running)
         cr_expect_eq(sluice_loop_run(loop), 0);
         cr_expect_eq(a.fired, 0);
         cr_expect_eq(b.fired, 1);
+    }
+}
+
+/* ---- life ---- */
+
+Test(loop, runs_once_until_something_is_done)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SPIN)
+    {
+        struct ticker a = {0};
+        cr_expect_eq(sluice_loop_run_once(loop), 0, "%s: nothing is active", on);
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_start(&a.timer, SLUICE_NS_PER_MS, SLUICE_NS_PER_MS);
+        for (int i = 1; i <= 3; i++) {
+            while (a.fired < i)
+                cr_assert_eq(sluice_loop_run_once(loop), 1, "%s", on);
+            cr_expect_eq(a.fired, i);
+        }
+        sluice_loop_stop(loop);
+        cr_expect_eq(sluice_loop_run_once(loop), 0, "%s: stopped before", on);
+        sluice_timer_stop(&a.timer);
+    }
+}
+
+#define POSTS 2000
+
+struct numbered {
+    struct sluice_post post;
+    int number;
+};
+
+static struct numbered posts[POSTS];
+static int posts_called;
+
+static void called(struct sluice_post *post)
+{
+    const struct numbered *n = (const struct numbered *)(const void *)post;
+    cr_expect_eq(n->number, posts_called, "%s: out of order", on);
+    posts_called++;
+    if (posts_called == POSTS)
+        sluice_loop_stop(loop);
+}
+
+static void *post_all(void *arg)
+{
+    uint64_t seed = 1;
+    (void)arg;
+    for (int i = 0; i < POSTS; i++) {
+        posts[i] = (struct numbered){.post.call = called, .number = i};
+        sluice_loop_post(loop, &posts[i].post);
+        if (random_below(&seed, 16) == 0)
+            usleep(200); /* it falls asleep between */
+    }
+    return NULL;
+}
+
+Test(loop, posts_of_another_thread_wake_it_and_keep_their_order)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct ticker forever = {0};
+        pthread_t thread;
+        if (strcmp(on, "sim") == 0)
+            continue; /* no other thread reaches into a simulated world */
+        sluice_timer_init(&forever.timer, loop, tick, &forever);
+        sluice_timer_start(&forever.timer, 20 * SLUICE_NS_PER_S, 0);
+        posts_called = 0;
+        cr_assert_eq(pthread_create(&thread, NULL, post_all, NULL), 0);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        pthread_join(thread, NULL);
+        cr_expect_eq(posts_called, POSTS);
+        cr_expect_eq(forever.fired, 0, "%s: a post was waited for", on);
+        sluice_timer_stop(&forever.timer);
+    }
+}
+
+static void post_again(struct sluice_post *post)
+{
+    if (++posts_called < 3)
+        sluice_loop_post(loop, post);
+}
+
+Test(loop, runs_while_a_post_is_in_flight)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct sluice_post post = {.call = post_again};
+        posts_called = 0;
+        sluice_loop_post(loop, &post);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        cr_expect_eq(posts_called, 3, "%s: %d", on, posts_called);
+    }
+}
+
+/* ---- nesting ---- */
+
+static void *post_late(void *arg)
+{
+    usleep(20000);
+    sluice_loop_post(loop, arg);
+    return NULL;
+}
+
+static void count_post(struct sluice_post *post)
+{
+    (void)post;
+    posts_called++;
+}
+
+/* As another loop does with a descriptor of ours: true, it was readable. */
+static bool wait_outside(int timeout_ms)
+{
+    int64_t timeout_ns;
+    struct pollfd fd = {.fd = sluice_loop_fd(loop), .events = POLLIN};
+    cr_assert_eq(sluice_loop_prepare_wait(loop, &timeout_ns), 0);
+    if (timeout_ns >= 0 && timeout_ns < timeout_ms * (int64_t)SLUICE_NS_PER_MS)
+        timeout_ms = (int)((timeout_ns + 999999) / (int64_t)SLUICE_NS_PER_MS);
+    int n = poll(&fd, 1, timeout_ms);
+    cr_assert_geq(n, 0);
+    cr_assert_geq(sluice_loop_turn(loop), 0);
+    return n > 0;
+}
+
+Test(loop, nests_in_another_loop_by_its_descriptor)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        if (sluice_loop_fd(loop) == -ENOTSUP) {
+            int64_t timeout_ns;
+            cr_expect_eq(sluice_loop_prepare_wait(loop, &timeout_ns), -ENOTSUP);
+            cr_expect_neq(strcmp(on, "uring"), 0, "io_uring has one");
+            continue;
+        }
+        struct sluice_post post = {.call = count_post};
+        struct ticker a = {0};
+        pthread_t thread;
+        posts_called = 0;
+        while (wait_outside(10)) {
+            /* what its making left */
+        }
+        cr_assert_eq(pthread_create(&thread, NULL, post_late, &post), 0);
+        cr_expect(wait_outside(10000), "a post makes it readable");
+        pthread_join(thread, NULL);
+        cr_expect_eq(posts_called, 1);
+        cr_expect_not(wait_outside(10), "and the turn unreadable");
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_start(&a.timer, 5 * SLUICE_NS_PER_MS, 0);
+        cr_expect_not(wait_outside(10000), "the timeout is the timer's");
+        cr_expect_eq(a.fired, 1);
+        sluice_loop_stop(loop);
+        cr_expect(wait_outside(10000), "so does stopping");
+    }
+}
+
+/* ---- who may use it ---- */
+
+static void *turn_elsewhere(void *arg)
+{
+    *(int *)arg = sluice_loop_turn(loop);
+    return NULL;
+}
+
+Test(loop, another_thread_is_refused)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        pthread_t thread;
+        int said = 1;
+        cr_expect_geq(sluice_loop_turn(loop), 0);
+        cr_assert_eq(pthread_create(&thread, NULL, turn_elsewhere, &said), 0);
+        pthread_join(thread, NULL);
+        cr_expect_eq(said, -EPERM, "%s: %d", on, said);
+        cr_expect_geq(sluice_loop_turn(loop), 0, "%s: its own is not", on);
+    }
+}
+
+static int in_child(void)
+{
+    int64_t timeout_ns;
+    bool refused = sluice_loop_turn(loop) == -ECHILD && sluice_loop_run(loop) == -ECHILD &&
+                   sluice_loop_run_once(loop) == -ECHILD && sluice_loop_fd(loop) == -ECHILD &&
+                   sluice_loop_prepare_wait(loop, &timeout_ns) == -ECHILD;
+    sluice_loop_destroy(loop);
+    if (!refused)
+        return 1;
+    const struct sluice_loop_config cfg = {0}; /* one of its own works */
+    struct sluice_timer timer;
+    if (sluice_loop_create(&loop, &cfg, NULL, 0))
+        return 2;
+    struct ticker a = {0};
+    sluice_timer_init(&timer, loop, tick, &a);
+    sluice_timer_start(&timer, 1000, 0);
+    return sluice_loop_run(loop) == 0 && a.fired == 1 ? 0 : 3;
+}
+
+Test(loop, a_child_of_fork_is_refused)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        int status = -1;
+        cr_expect_geq(sluice_loop_turn(loop), 0);
+        pid_t child = fork();
+        if (child == 0)
+            _exit(in_child());
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_expect_eq(status, 0, "%s: exit code %d", on, WEXITSTATUS(status));
+        cr_expect_geq(sluice_loop_turn(loop), 0, "%s: the parent's goes on", on);
     }
 }
