@@ -62,9 +62,10 @@ static void arm_wake(struct sluice_loop *loop)
 
 static void on_wake(struct sluice_op *op, int32_t result, bool more)
 {
+    (void)result;
     struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
     sluice_bell_clear(&loop->bell); /* what it was for is looked at every turn */
-    if (!more && result != -ECANCELED)
+    if (!more && !loop->closing)
         arm_wake(loop);
 }
 
@@ -125,14 +126,25 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     return 0;
 }
 
-/* End the one op that is the loop's own; every other must have ended with its owner. */
+static void tell(struct sluice_loop *loop, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const struct sluice_completion *c = &loop->completions[i];
+        c->op->done(c->op, c->result, c->more);
+    }
+}
+
+/* End the one op that is the loop's own; every other has ended, or its owner has let go of it. */
 static void drain_ops(struct sluice_loop *loop)
 {
+    loop->closing = true;
     loop->be->ops->cancel(loop->be, &loop->wake_op);
     int n = 0;
-    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++)
+    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++) {
         n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
                                 LOOP_COMPLETIONS_MAX);
+        tell(loop, n);
+    }
     if (n < 0 && loop->wake_op.state == SLUICE_OP_IN_FLIGHT)
         sluice_op_end(loop->be, &loop->wake_op); /* a broken backend ends nothing */
 }
@@ -197,10 +209,7 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         note_turn(loop, loop->poll_cycle - last);
     loop->now_ns = read_now(loop, loop->poll_cycle);
     settle(loop);
-    for (int i = 0; i < n; i++) {
-        const struct sluice_completion *c = &loop->completions[i];
-        c->op->done(c->op, c->result, c->more);
-    }
+    tell(loop, n);
     bool did = sluice_wheel_run(&loop->wheel, loop->now_ns) || n > 0;
     for (struct sluice_source *src = loop->sources, *next; src; src = next) {
         next = src->next;

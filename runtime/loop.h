@@ -48,7 +48,8 @@ struct sluice_loop {
     uint64_t process; /* that made it: sluice_system_process() */
     pthread_t thread; /* that turns it, from the first turn on */
     bool has_thread;
-    bool parked; /* by sluice_loop_prepare_wait() */
+    bool closing; /* sluice_loop_destroy() drains it */
+    bool parked;  /* by sluice_loop_prepare_wait() */
 
     struct sluice_bell bell;
     struct sluice_op wake_op;

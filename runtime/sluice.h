@@ -11,6 +11,7 @@
 
 #include "channel.h"
 #include "reason.h"
+#include "signals.h"
 #include "timer.h"
 #include "tls_config.h"
 
@@ -54,8 +55,8 @@ struct sluice_loop_config {
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);
 
-/** Destroy. Its transports must be destroyed before, its timers not be used after. In a child of
- *  fork it does nothing: what the parent made is the parent's. NULL is fine. */
+/** Destroy. Its transports and signals must be destroyed before, its timers not be used after. In a
+ * child of fork it does nothing: what the parent made is the parent's. NULL is fine. */
 SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
 
 /**

@@ -1,6 +1,6 @@
 /*
- * The loop as its users have it, on every backend: timers, its life, posts, nesting, children of
- * fork. What a turn does for a transport is test_transport.c's.
+ * The loop as its users have it, on every backend: timers, its life, posts, signals, nesting,
+ * children of fork. What a turn does for a transport is test_transport.c's.
  */
 #include "loop.h"
 #include "tests/support/random.h"
@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -328,5 +329,103 @@ Test(loop, a_child_of_fork_is_refused)
         cr_assert_eq(waitpid(child, &status, 0), child);
         cr_expect_eq(status, 0, "%s: exit code %d", on, WEXITSTATUS(status));
         cr_expect_geq(sluice_loop_turn(loop), 0, "%s: the parent's goes on", on);
+    }
+}
+
+/* ---- signals ---- */
+
+static int told[2];
+
+static void on_signal(struct sluice_signal *s, void *user)
+{
+    int *count = user;
+    (void)s;
+    ++*count;
+}
+
+static void on_last_signal(struct sluice_signal *s, void *user)
+{
+    on_signal(s, user);
+    sluice_signal_destroy(s); /* inside its own callback */
+}
+
+static int before;
+
+static void handler_before(int number)
+{
+    before += number == SIGUSR1;
+}
+
+static void turns(struct sluice_loop *of)
+{
+    for (int i = 0; i < 4; i++)
+        cr_assert_geq(sluice_loop_turn(of), 0);
+}
+
+Test(loop, a_signal_is_told_to_every_loop_and_then_to_whom_it_was_before)
+{
+    cr_assert_neq(signal(SIGUSR1, handler_before), SIG_ERR);
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        if (strcmp(on, "sim") == 0)
+            continue; /* no signals in a simulated world */
+        const struct sluice_loop_config cfg = {.backend = on};
+        struct sluice_loop *other;
+        struct sluice_signal *one, *two;
+        told[0] = told[1] = before = 0;
+        cr_assert_eq(sluice_loop_create(&other, &cfg, NULL, 0), 0);
+        cr_assert_eq(sluice_signal_create(&one, loop, SIGUSR1, on_signal, &told[0]), 0);
+        cr_assert_eq(sluice_signal_create(&two, other, SIGUSR1, on_last_signal, &told[1]), 0);
+        turns(loop), turns(other);
+        raise(SIGUSR1);
+        turns(loop), turns(other);
+        cr_expect_eq(told[0], 1, "%s: %d", on, told[0]);
+        cr_expect_eq(told[1], 1, "%s: %d", on, told[1]);
+        raise(SIGUSR1);
+        turns(loop), turns(other);
+        cr_expect_eq(told[0], 2, "%s: %d", on, told[0]);
+        cr_expect_eq(told[1], 1, "%s: that one was destroyed", on);
+        cr_expect_eq(before, 0);
+        sluice_signal_destroy(one);
+        raise(SIGUSR1);
+        cr_expect_eq(before, 1, "%s: not as before", on);
+        turns(loop);
+        cr_expect_eq(told[0], 2);
+        sluice_loop_destroy(other);
+    }
+}
+
+Test(loop, a_signal_wakes_a_loop_that_sleeps_but_does_not_keep_it)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        if (strcmp(on, "sim") == 0)
+            continue;
+        struct sluice_signal *s;
+        struct ticker a = {0};
+        told[0] = 0;
+        cr_assert_eq(sluice_signal_create(&s, loop, SIGALRM, on_signal, &told[0]), 0);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_start(&a.timer, 5 * SLUICE_NS_PER_S, 0);
+        ualarm(5000, 0);
+        while (told[0] == 0 && a.fired == 0)
+            cr_assert_geq(sluice_loop_run_once(loop), 0);
+        cr_expect_eq(a.fired, 0, "%s: slept through it", on);
+        sluice_timer_stop(&a.timer);
+        sluice_signal_destroy(s); /* its memory goes with the loop */
+    }
+}
+
+Test(loop, signals_nobody_can_handle_are_refused)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct sluice_signal *s;
+        cr_expect_eq(sluice_signal_create(&s, loop, SIGKILL, on_signal, NULL), -EINVAL);
+        cr_expect_eq(sluice_signal_create(&s, loop, 0, on_signal, NULL), -EINVAL);
+        cr_expect_eq(sluice_signal_create(&s, loop, 12345, on_signal, NULL), -EINVAL);
+        cr_expect_null(s);
+        sluice_signal_destroy(NULL);
     }
 }
