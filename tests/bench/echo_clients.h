@@ -37,8 +37,8 @@ struct clients_idle {
 struct clients_idle clients_hold_idle(uint16_t port, uint32_t count);
 void clients_end_idle(struct clients_idle *idle);
 
-/** Connections each second: count at a time are opened, each is answered once, all are reset. */
-double clients_accept_rate(uint16_t port, uint32_t count, uint64_t duration_ns);
+/** Open so many connections, have each answered once, reset them all. */
+void clients_come_and_go(uint16_t port, uint32_t count);
 
 /** As many descriptors as allowed; bench_fail() if fewer than wanted. */
 void clients_want_files(uint32_t wanted);

@@ -1,5 +1,5 @@
 /*
- * The length of an echo server's path, for tests/vm/ruler: echo_path SERVER CONNS N becomes the
+ * The length of an echo server's path, for tests/vm/ruler: echo_path CONNS SERVER N becomes the
  * server while its clients, a process that nobody waits for, send N messages of 64 bytes, one on
  * each connection before they read the answers, and then end it.
  */
@@ -55,7 +55,7 @@ int main(int argc, char **argv)
 {
     int ends[2];
     BENCH_CHECK(argc == 4 && pipe2(ends, O_CLOEXEC) == 0);
-    uint32_t conns = (uint32_t)strtoul(argv[2], NULL, 10);
+    uint32_t conns = (uint32_t)strtoul(argv[1], NULL, 10);
     uint64_t count = strtoull(argv[3], NULL, 10);
     server = getpid();
     pid_t pid = fork();
@@ -66,5 +66,5 @@ int main(int argc, char **argv)
             be_clients(ends[0], conns, count);
         _exit(0);
     }
-    echo_become(argv[1], BYTES, conns, ends[1]);
+    echo_become(argv[2], BYTES, conns, ends[1]);
 }
