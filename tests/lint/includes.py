@@ -26,7 +26,8 @@ LIBC = set("""
 SEARCH = ("", "runtime/")
 PUBLIC = {"channel.h": "rings/channel.h", "log.h": "runtime/base/log.h", "reason.h": "runtime/base/reason.h",
           "signals.h": "runtime/signals.h", "sluice.h": "runtime/sluice.h",
-          "timer.h": "runtime/timer.h", "tls_config.h": "tls/tls_config.h"}
+          "timer.h": "runtime/timer.h", "tls_config.h": "tls/tls_config.h",
+          "udp.h": "runtime/udp.h"}
 LAYERS = ("runtime", "backends", "tls", "rings", "tools")
 
 
