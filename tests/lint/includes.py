@@ -7,7 +7,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
 # Libraries that are not libc: where their headers may be included.
 FOREIGN = {
     "liburing": ["backends/uring/"],
-    "ev": ["backends/ev/"],
+    "ev": ["backends/ev/", "tools/examples/"],
     "openssl": ["tls/openssl/", "tools/"],
     "wolfssl": ["tls/wolfssl/"],
     "wslay": ["tools/"],

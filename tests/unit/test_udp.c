@@ -240,6 +240,7 @@ Test(udp, multicast_of_everybody_and_of_one_source)
         cr_assert_eq(sluice_udp_leave(all.udp, group, (struct sockaddr *)&source, lo), 0);
         send_to_group(&from, &mine, lo);
         cr_expect_eq(all.datagrams, 2, "%s: left", on);
+        cr_assert_eq(sluice_udp_leave(all.udp, group, (struct sockaddr *)&stranger, lo), 0);
         struct ip_mreqn others = {.imr_multiaddr = mine.sin_addr, .imr_ifindex = (int)lo};
         int other = socket(AF_INET, SOCK_DGRAM, 0);
         cr_assert_eq(setsockopt(other, IPPROTO_IP, IP_ADD_MEMBERSHIP, &others, sizeof(others)), 0);
