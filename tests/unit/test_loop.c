@@ -268,7 +268,9 @@ Test(loop, nests_in_another_loop_by_its_descriptor)
             /* what its making left */
         }
         cr_assert_eq(pthread_create(&thread, NULL, post_late, &post), 0);
+        uint64_t began = sluice_loop_now_ns(loop);
         cr_expect(wait_outside(10000), "a post makes it readable");
+        cr_expect_lt(sluice_loop_now_ns(loop) - began, 5 * SLUICE_NS_PER_S, "and wakes who waits");
         pthread_join(thread, NULL);
         cr_expect_eq(posts_called, 1);
         cr_expect_not(wait_outside(10), "and the turn unreadable");
