@@ -23,9 +23,9 @@ struct uring {
     struct sluice_backend base; /* first */
     struct io_uring ring;
     struct uring_caps caps;
-    bool enabled;
-    bool has_event;            /* somebody else's loop waits for ours on event_fd */
-    int event_fd;              /* by the thread that runs it */
+    bool enabled;   /* by the thread that runs it */
+    bool has_event; /* somebody else's loop waits for ours on event_fd */
+    int event_fd;
     struct sluice_op *cancels; /* asked for while there was no room for an SQE */
     uint32_t files_max;
     uint8_t *file_used;
