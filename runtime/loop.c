@@ -32,6 +32,11 @@ void sluice_loop_refresh_now(struct sluice_loop *loop)
     loop->now_ns = read_now(loop, sluice_cycles());
 }
 
+uint64_t sluice_loop_now_ns(const struct sluice_loop *loop)
+{
+    return read_now(loop, sluice_cycles());
+}
+
 static bool run_posts(struct sluice_loop *loop)
 {
     struct sluice_post *in_order = NULL;
@@ -58,11 +63,13 @@ static void arm_wake(struct sluice_loop *loop)
     SLUICE_CHECK(err == 0);
 }
 
+/* What it was for is looked at every turn; clearing it can wait until that has left. */
 static void on_wake(struct sluice_op *op, int32_t result, bool more)
 {
+    (void)result;
     struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
-    sluice_bell_clear(&loop->bell); /* what it was for is looked at every turn */
-    if (!more && result != -ECANCELED)
+    loop->rung = true;
+    if (!more && !loop->closing)
         arm_wake(loop);
 }
 
@@ -74,6 +81,17 @@ void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
     } while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, post, memory_order_release,
                                                     memory_order_relaxed));
     sluice_loop_nudge(loop);
+}
+
+/* Before it is polled again. What was rung since we said that we sleep is lost with it: then there
+ * is no sleep. */
+static int64_t clear_bell(struct sluice_loop *loop, int64_t timeout_ns)
+{
+    loop->rung = false;
+    sluice_bell_clear(&loop->bell);
+    bool lost = !atomic_load_explicit(&loop->asleep, memory_order_relaxed) ||
+                atomic_load_explicit(&loop->stop, memory_order_relaxed);
+    return lost ? 0 : timeout_ns;
 }
 
 /* The sleeper's half is sleep_turn(): it says so, then looks at everything once more. */
@@ -109,6 +127,7 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     if (!loop)
         return -ENOMEM;
     const struct sluice_backend_config be_cfg = backend_config(cfg, seed);
+    loop->process = sluice_system_process();
     loop->clock = sluice_clock();
     loop->idle = cfg->idle;
     loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
@@ -136,21 +155,34 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     return 0;
 }
 
-/* End the one op that is the loop's own; every other must have ended with its owner. */
+static void tell(struct sluice_loop *loop, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const struct sluice_completion *c = &loop->completions[i];
+        if (c->op->flags & SLUICE_OP_POOLED)
+            c->op->pooled.buffer = c->buffer;
+        c->op->done(c->op, c->result, c->more);
+    }
+}
+
+/* End the one op that is the loop's own; every other has ended, or its owner has let go of it. */
 static void drain_ops(struct sluice_loop *loop)
 {
+    loop->closing = true;
     loop->be->ops->cancel(loop->be, &loop->wake_op);
     int n = 0;
-    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++)
+    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++) {
         n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
                                 LOOP_COMPLETIONS_MAX);
+        tell(loop, n);
+    }
     if (n < 0 && loop->wake_op.state == SLUICE_OP_IN_FLIGHT)
         sluice_op_end(loop->be, &loop->wake_op); /* a broken backend ends nothing */
 }
 
 void sluice_loop_destroy(struct sluice_loop *loop)
 {
-    if (!loop)
+    if (!loop || sluice_loop_is_forked(loop))
         return;
     sluice_conns_destroy(loop->conns);
     SLUICE_CHECK(loop->sources == NULL);
@@ -179,14 +211,17 @@ void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *s
     }
 }
 
-/* From poll to poll: the one that follows a turn with work never waits. */
-static void note_turn(struct sluice_loop *loop, uint64_t cycles)
+/* From poll to poll, or to where it went to sleep. */
+static void note_turn(struct sluice_loop *loop, uint64_t end_cycle)
 {
-    uint64_t ns = sluice_cycles_to_ns(loop->clock, cycles);
+    if (!loop->worked)
+        return;
+    uint64_t ns = sluice_cycles_to_ns(loop->clock, end_cycle - loop->poll_cycle);
     if (ns > loop->stats.turn_max_ns)
         loop->stats.turn_max_ns = ns;
     if (ns > SLUICE_NS_PER_MS)
         loop->stats.turns_over_1ms++;
+    loop->worked = false;
 }
 
 static void settle(struct sluice_loop *loop)
@@ -195,72 +230,149 @@ static void settle(struct sluice_loop *loop)
         src->settle(src);
 }
 
-/* 1: something was done, 0: nothing, or negative errno. Ops that the last turn's work made leave in
- * poll(): the less stands before it, the earlier. */
-static int turn(struct sluice_loop *loop, int64_t timeout_ns)
+static bool work(struct sluice_loop *loop)
 {
-    int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
-    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
-    if (n < 0)
-        return n;
-    uint64_t last = loop->poll_cycle;
-    loop->poll_cycle = sluice_cycles();
-    if (loop->worked)
-        note_turn(loop, loop->poll_cycle - last);
-    loop->now_ns = read_now(loop, loop->poll_cycle);
-    settle(loop);
-    for (int i = 0; i < n; i++) {
-        const struct sluice_completion *c = &loop->completions[i];
-        if (c->op->flags & SLUICE_OP_POOLED)
-            c->op->pooled.buffer = c->buffer;
-        c->op->done(c->op, c->result, c->more);
-    }
-    bool did = sluice_timers_run(&loop->timers, loop->now_ns) || n > 0;
+    bool did = false;
     for (struct sluice_source *src = loop->sources, *next; src; src = next) {
         next = src->next;
         did |= src->work(src);
     }
+    return did;
+}
+
+/* 1: something was done, 0: nothing, or negative errno. Ops that the last turn's work made leave in
+ * poll(): the less stands before it, the earlier. */
+static int turn(struct sluice_loop *loop, int64_t timeout_ns)
+{
+    if (loop->rung)
+        timeout_ns = clear_bell(loop, timeout_ns);
+    int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
+    loop->polled = true;
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    if (n < 0)
+        return n;
+    uint64_t cycle = sluice_cycles();
+    note_turn(loop, cycle);
+    loop->poll_cycle = cycle;
+    loop->now_ns = read_now(loop, loop->poll_cycle);
+    settle(loop);
+    tell(loop, n);
+    bool did = sluice_wheel_run(&loop->wheel, loop->now_ns) || n > 0;
+    did |= work(loop);
     did |= run_posts(loop);
     loop->worked = did;
     return did;
 }
 
-static int64_t until_next_timer(const struct sluice_loop *loop)
+static int64_t until_next_timer(struct sluice_loop *loop)
 {
-    uint64_t next = sluice_timers_next(&loop->timers);
+    uint64_t next = sluice_wheel_next(&loop->wheel);
     if (next == UINT64_MAX)
         return -1;
     return next > loop->now_ns ? (int64_t)(next - loop->now_ns) : 0;
 }
 
+static void unpark(struct sluice_loop *loop)
+{
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->unpark(src);
+}
+
+/* Something came while we were about to sleep. No poll before it is done, but never twice in a row:
+ * completions have their turn, too. Posts wait for it: some count polls. */
+static int work_at_once(struct sluice_loop *loop)
+{
+    loop->polled = false;
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    loop->worked |= work(loop);
+    unpark(loop);
+    return 1;
+}
+
 /* Every source says that it sleeps, then each looks once more: what came before it said so would
  * wake nobody. */
-static int sleep_turn(struct sluice_loop *loop)
+static bool park(struct sluice_loop *loop)
 {
     atomic_store_explicit(&loop->asleep, true, memory_order_relaxed);
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         src->park(src);
     atomic_thread_fence(memory_order_seq_cst); /* others: sluice_loop_nudge() */
-    bool pending = atomic_load_explicit(&loop->posts, memory_order_relaxed) != NULL;
+    bool found = false;
     for (struct sluice_source *src = loop->sources; src; src = src->next)
-        pending |= src->pending(src);
-    pending |= atomic_load_explicit(&loop->stop, memory_order_relaxed);
-    int64_t timeout = pending ? 0 : until_next_timer(loop);
+        found |= src->pending(src);
+    return found;
+}
+
+/* Something else is due at once. */
+static bool is_awaited(const struct sluice_loop *loop)
+{
+    return atomic_load_explicit(&loop->posts, memory_order_relaxed) ||
+           atomic_load_explicit(&loop->stop, memory_order_relaxed);
+}
+
+static int sleep_turn(struct sluice_loop *loop)
+{
+    bool found = park(loop);
+    if (found && loop->polled)
+        return work_at_once(loop);
+    int64_t timeout = found || is_awaited(loop) ? 0 : until_next_timer(loop);
     loop->stats.sleeps += timeout != 0;
     uint64_t before = sluice_cycles();
+    if (timeout != 0)
+        note_turn(loop, before);
     int n = turn(loop, timeout);
     loop->sleeps_early =
         timeout != 0 && sluice_cycles_to_ns(loop->clock, loop->poll_cycle - before) > SLEPT_NS;
-    for (struct sluice_source *src = loop->sources; src; src = src->next)
-        src->unpark(src);
+    unpark(loop);
     return n;
+}
+
+static int claim(struct sluice_loop *loop)
+{
+    if (sluice_loop_is_forked(loop))
+        return -ECHILD;
+    pthread_t self = pthread_self();
+    if (!loop->has_thread) {
+        loop->thread = self;
+        loop->has_thread = true;
+    }
+    return pthread_equal(loop->thread, self) ? 0 : -EPERM;
 }
 
 int sluice_loop_turn(struct sluice_loop *loop)
 {
-    int n = turn(loop, 0);
+    int n = claim(loop);
+    if (n < 0)
+        return n;
+    n = turn(loop, 0);
+    if (loop->parked)
+        unpark(loop);
+    loop->parked = false;
     settle(loop);
     return n;
+}
+
+int sluice_loop_fd(struct sluice_loop *loop)
+{
+    int err = claim(loop);
+    if (err)
+        return err;
+    return loop->be->ops->pollable ? loop->be->ops->pollable(loop->be) : -ENOTSUP;
+}
+
+/* Whoever waits then is not us: sources stay parked until the next turn. */
+int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns)
+{
+    *timeout_ns = 0;
+    int fd = sluice_loop_fd(loop);
+    if (fd < 0)
+        return fd;
+    bool pending = park(loop) || is_awaited(loop);
+    loop->parked = true;
+    sluice_loop_refresh_now(loop);
+    if (!pending)
+        *timeout_ns = until_next_timer(loop);
+    return 0;
 }
 
 static bool may_sleep(const struct sluice_loop *loop)
@@ -269,16 +381,26 @@ static bool may_sleep(const struct sluice_loop *loop)
            (loop->idle == SLUICE_IDLE_SPIN && loop->now_ns - loop->last_work_ns > loop->spin_ns);
 }
 
-int sluice_loop_run(struct sluice_loop *loop)
+static bool is_active(const struct sluice_loop *loop)
 {
-    int n = 0;
+    return loop->active || loop->wheel.refs ||
+           atomic_load_explicit(&loop->posts, memory_order_relaxed);
+}
+
+static int run(struct sluice_loop *loop, bool once)
+{
+    int n = claim(loop);
+    if (n < 0)
+        return n;
     loop->last_work_ns = loop->now_ns;
-    while (loop->active && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+    while (is_active(loop) && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         bool may = (n == 0 || loop->sleeps_early) && may_sleep(loop);
         n = may ? sleep_turn(loop) : turn(loop, 0);
         loop->sleeps_early |= n == 0;
         if (n < 0)
             return n;
+        if (n > 0 && once)
+            break;
         if (n > 0)
             loop->last_work_ns = loop->now_ns;
         else
@@ -286,7 +408,18 @@ int sluice_loop_run(struct sluice_loop *loop)
     }
     settle(loop);
     atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
-    return 0;
+    return n;
+}
+
+int sluice_loop_run(struct sluice_loop *loop)
+{
+    int n = run(loop, false);
+    return n < 0 ? n : 0;
+}
+
+int sluice_loop_run_once(struct sluice_loop *loop)
+{
+    return run(loop, true);
 }
 
 void sluice_loop_stop(struct sluice_loop *loop)

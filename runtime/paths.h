@@ -69,7 +69,6 @@ static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
 
 #define TX_RUN_MESSAGES_MAX 1024u
 #define TX_RUN_BYTES_MAX    (256u << 10) /* so that room comes back while a peer is slow */
-#define TX_NOWAIT_BYTES_MAX (16u << 10)  /* more rarely finds room at once */
 #define TX_BATCH_MESSAGES   16u          /* an outbox's batch: until both are reached */
 #define TX_BATCH_BYTES      (64u << 10)
 #define TX_PONGS_MAX        8u
@@ -131,8 +130,9 @@ void sluice_tx_end(struct sluice_tx *tx);     /* nothing of the outboxes any mor
 bool sluice_tx_work(struct sluice_tx *tx);    /* every turn: true if it did something */
 bool sluice_tx_pending(struct sluice_tx *tx); /* something waits to be sent */
 
-/* About to sleep, before pending() is asked. ends: an end waits for what is being sent. */
-void sluice_tx_park(struct sluice_tx *tx, bool ends);
+/* About to sleep, before pending() is asked. ends: an end waits for what is being sent. in_line:
+ * the upstream runs on this thread. */
+void sluice_tx_park(struct sluice_tx *tx, bool ends, bool in_line);
 
 /* All is quiet: what stands in the outboxes, for the close record. */
 uint64_t sluice_tx_messages_left(struct sluice_tx *tx);
