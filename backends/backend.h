@@ -21,6 +21,11 @@
  * 11. A SEND with NOWAIT and WAITALL takes what there is room for at once: all, a short count, or
  *     -EAGAIN. One that took all may be handed back late: it does not end a poll's wait, but comes
  *     with what does. So one system call sends and waits for the answer.
+ * 12. A POOLED RECV takes a buffer of the backend's pool when it has bytes for it, so one that
+ * waits holds none. A result > 0 stands in completion.buffer, from its beginning: the caller's
+ * until pool_put(). No other result comes with a buffer.
+ * 13. With no buffer left it ends with -ENOBUFS, whether or not bytes wait; none is lost. It may
+ * say so although one is free: submit it again.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -36,7 +41,8 @@
 enum sluice_op_kind {
     SLUICE_OP_ACCEPT,  /* result: descriptor, non-inheritable */
     SLUICE_OP_CONNECT, /* result: 0 */
-    SLUICE_OP_RECV,    /* result: bytes, 0 at the end of the stream */
+    SLUICE_OP_RECV,    /* result: bytes, 0 at the end of the stream. Into addr, a region or, POOLED,
+                          wherever it says */
     SLUICE_OP_SEND,    /* result: bytes */
     SLUICE_OP_POLL,    /* result: poll(2) events that stand */
     SLUICE_OP_KINDS
@@ -44,9 +50,11 @@ enum sluice_op_kind {
 
 enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
 
-#define SLUICE_OP_MULTI   0x1u /* ACCEPT, POLL, RECV into a region: may complete many times */
+#define SLUICE_OP_MULTI \
+    0x1u /* ACCEPT, POLL, RECV into a region or POOLED: may complete many times */
 #define SLUICE_OP_WAITALL 0x2u /* SEND: come back when all is sent, if the backend can */
 #define SLUICE_OP_NOWAIT  0x4u /* SEND, with WAITALL: see 11 */
+#define SLUICE_OP_POOLED  0x8u /* RECV: into a buffer of the backend's pool */
 
 #define SLUICE_OP_MAGIC 0x6f70u
 
@@ -56,8 +64,9 @@ struct sluice_backend;
 /** One end, or one step, of an op. */
 struct sluice_completion {
     struct sluice_op *op;
-    int32_t result; /* >= 0 as the kind says, < 0 negated errno */
-    uint32_t more;  /* 1: the op goes on */
+    int32_t result;  /* >= 0 as the kind says, < 0 negated errno */
+    uint16_t more;   /* 1: the op goes on */
+    uint16_t buffer; /* POOLED, result > 0: of the pool */
 };
 
 /**
@@ -76,7 +85,10 @@ struct sluice_op {
         struct {
             void *addr;
             size_t bytes;
-        } recv; /* ignored with a region */
+        } recv; /* ignored with a region, and POOLED */
+        struct {
+            uint16_t buffer; /* the completion's, set before done() is called */
+        } pooled;
         struct {
             const void *addr;
             size_t bytes;
@@ -127,6 +139,25 @@ struct sluice_region {
     void *backend_data;
 };
 
+/**
+ * Receive buffers of one size, shared by all POOLED RECVs of a backend. Those that nobody has lie
+ * on a stack, the warmest on top; io_uring has its own order.
+ */
+struct sluice_pool {
+    uint8_t *base;
+    uint32_t count; /* a power of two */
+    uint32_t bytes; /* of each */
+    uint16_t *free;
+    uint32_t free_count;
+};
+
+#define SLUICE_POOL_MAX 32768u /* buffers: io_uring_register_buf_ring(3) */
+
+static inline uint8_t *sluice_pool_at(const struct sluice_pool *pool, uint16_t buffer)
+{
+    return pool->base + (size_t)buffer * pool->bytes;
+}
+
 struct sluice_backend_feature {
     const char *name;
     bool have;
@@ -136,13 +167,21 @@ struct sluice_backend_feature {
 struct sluice_backend_config {
     uint32_t ops_max;   /* in flight at once */
     uint32_t files_max; /* descriptors file_add() can take */
-    uint64_t seed;      /* sim only */
-    const char *event;  /* ev only: "epoll", "poll", "select", ...; NULL: "auto" */
+    uint32_t pool_bufs; /* rounded up to a power of two; 0: no pool */
+    uint32_t pool_buf_bytes;
+    uint64_t seed;     /* sim only */
+    const char *event; /* ev only: "epoll", "poll", "select", ...; NULL: "auto" */
 };
 
 /** Socket calls that never wait. The kernel's are shared by all real backends; sim has its own. */
 struct sluice_socket_ops {
     int (*open)(struct sluice_backend *be, int family); /* stream socket, or -errno */
+    /** A socket that listens, or -errno. reuse_port: others may listen there too. */
+    int (*listen)(struct sluice_backend *be, const struct sockaddr *addr, socklen_t bytes,
+                  int backlog, bool reuse_port);
+    /** Of this end or the peer's: 0 or -errno. *bytes: the room in, the length out. */
+    int (*address)(struct sluice_backend *be, int fd, bool of_peer, struct sockaddr *out,
+                   socklen_t *bytes);
     int (*set_option)(struct sluice_backend *be, int fd, int level, int name, const void *value,
                       socklen_t bytes);
     int (*shutdown)(struct sluice_backend *be, int fd, int how);
@@ -189,6 +228,8 @@ struct sluice_backend_ops {
     /** Let the backend write below limit (as far as whole slices go); returns the new lent. */
     uint64_t (*region_lend)(struct sluice_backend *be, struct sluice_region *region,
                             uint64_t limit);
+    /** The caller has done with a buffer. */
+    void (*pool_put)(struct sluice_backend *be, uint16_t buffer);
     const struct sluice_socket_ops *sockets;
     /** What this machine offers it: fills up to max rows, returns their number. NULL: nothing to
      * say. */
@@ -200,6 +241,7 @@ struct sluice_backend {
     const struct sluice_backend_ops *ops;
     uint32_t ops_max;
     uint32_t in_flight;
+    struct sluice_pool pool;
     int fd_limit;     /* an op on a descriptor from here on ends with -ERANGE */
     char name[16];    /* "uring", "ev:epoll" */
     char detail[128]; /* which features are in use, for people */
@@ -216,6 +258,10 @@ void sluice_backend_destroy(struct sluice_backend *be); /* NULL is fine */
 
 /** CLOCK_MONOTONIC, for every backend that runs on the kernel. */
 uint64_t sluice_kernel_now_ns(struct sluice_backend *be);
+
+/* Used by backends without a pool of their own: a buffer, or -ENOBUFS; and back. */
+int sluice_pool_take(struct sluice_pool *pool);
+void sluice_pool_put(struct sluice_backend *be, uint16_t buffer);
 
 /* Used by backends: the two ends of an op's life, with their checks. */
 void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op);

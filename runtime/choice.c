@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OPS_MIN 64u
+#define OPS_MIN        64u
+#define SEND_QUEUE_MAX (1u << 30)
 
 /* One line, built up piece by piece; what does not fit is cut. */
 struct line {
@@ -171,6 +172,11 @@ int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config
     }
     if (cfg->ops_max && cfg->ops_max < OPS_MIN) {
         say(&line, "ops_max: 64 at least: a channel alone watches 33 descriptors");
+        return err;
+    }
+    if (cfg->recv_bufs > SLUICE_POOL_MAX || cfg->send_queue_bytes > SEND_QUEUE_MAX) {
+        say(&line, "recv_bufs: %u at most; send_queue_bytes: %u at most", SLUICE_POOL_MAX,
+            SEND_QUEUE_MAX);
         return err;
     }
     if (wanted == WANT_ANY)

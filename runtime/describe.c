@@ -2,6 +2,7 @@
  * A connection in words: see describe.h.
  */
 #include "describe.h"
+#include "dial.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,9 +18,9 @@ void sluice_describe_tls(struct sluice_channel *ch, const char *what, const char
 /* "tcp://host:port", and the address behind it when the host is a name. */
 static void describe_peer(struct state_text *text, const struct sluice_life *c)
 {
-    const struct sluice_url *url = &c->url;
+    const struct sluice_url *url = &c->dial->url;
     char addr[80];
-    sluice_life_peer(c, addr, sizeof(addr));
+    sluice_dial_peer(c->dial, addr, sizeof(addr));
     bool is_name = strstr(addr, url->host) == NULL;
     snprintf(text->peer, sizeof(text->peer), "%.3s://%.60s:%.5s%s%.50s%s", url->scheme, url->host,
              url->port, is_name ? " (" : "", is_name ? addr : "", is_name ? ")" : "");

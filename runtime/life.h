@@ -1,14 +1,14 @@
 /*
- * The life of one outgoing connection: states, deadlines and descriptor, from resolving to closed.
- * What flows through it is rx.c's and tx.c's; who wants it, transport.c's.
+ * The life of one connection: states, deadlines and descriptor, from its beginning to closed. An
+ * outgoing one is dialled (dial.h), an accepted one adopted. What flows through it and who wants it
+ * is its owner's: a transport, or a connection of the embedded runtime.
  */
 #ifndef SLUICE_LIFE_H
 #define SLUICE_LIFE_H
 
 #include "loop.h"
-#include "resolve.h"
-#include "url.h"
 
+struct sluice_dial;
 struct sluice_life;
 
 struct sluice_life_config {
@@ -18,6 +18,8 @@ struct sluice_life_config {
     uint64_t tls_timeout_ns;
     uint32_t rcvbuf_bytes, sndbuf_bytes;
     enum sluice_timestamps timestamps;
+    bool short_name;   /* the backend's for its descriptor: there are few of them */
+    bool counts_acked; /* acked_bytes is wanted */
 };
 
 struct sluice_life_events {
@@ -36,28 +38,22 @@ struct sluice_life {
     int fd, file; /* file: the backend's shorter name, -1 */
     uint32_t ops; /* in flight on fd */
 
-    struct sluice_url url;
-    struct sluice_resolve *resolving;
-    struct sluice_addresses addresses;
-    uint32_t address; /* the one being tried or in use */
-    struct sluice_op connect_op;
+    struct sluice_dial *dial;     /* NULL: adopted, or its owner has done with it */
     struct sluice_timer deadline; /* of the whole attempt, then of this address */
-    uint64_t give_up_ns;
-    int last_error; /* of the last address tried, negative errno */
 
     enum sluice_reason reason; /* why it closes */
     int os_error;              /* errno, 0 if none */
     bool reset;                /* close with RST */
     bool is_tls;               /* the owner's, before start */
-    uint64_t acked_bytes;      /* taken just before the descriptor closes */
+    uint64_t acked_bytes;      /* taken just before the descriptor closes, if wanted */
 };
 
 void sluice_life_init(struct sluice_life *c, struct sluice_loop *loop,
                       const struct sluice_life_config *cfg,
                       const struct sluice_life_events *events);
 
-/* From idle or closed. events->open or events->closed follows from the loop, never from in here. */
-int sluice_life_start(struct sluice_life *c, const struct sluice_url *url);
+/* An accepted one's descriptor: events->secure or events->open comes from in here. */
+void sluice_life_adopt(struct sluice_life *c, int fd);
 
 /* Our side sends no more: FIN. Only when open. */
 void sluice_life_shutdown(struct sluice_life *c);
@@ -78,11 +74,15 @@ static inline void sluice_life_hold(struct sluice_life *c)
 /* What a failed system call of the connection means. */
 enum sluice_reason sluice_life_reason(int os_error);
 
-/* "[::1]:443" or "192.0.2.1:443" of the address in use. */
-void sluice_life_peer(const struct sluice_life *c, char *out, size_t out_bytes);
-
 /* The handshake of TLS is done, on events->secure: the connection is open. */
 void sluice_life_secured(struct sluice_life *c);
+
+/* Between life.c and dial.c: another life begins; the one setter; no descriptor; it is connected.
+ */
+void sluice_life_renew(struct sluice_life *c);
+void sluice_life_set_state(struct sluice_life *c, enum sluice_conn_state next);
+void sluice_life_drop(struct sluice_life *c);
+void sluice_life_connected(struct sluice_life *c);
 
 static inline bool sluice_life_is_live(const struct sluice_life *c)
 {

@@ -3,6 +3,7 @@
  * the ops mean life.c's, rx.c's and tx.c's.
  */
 #include "loop.h"
+#include "conns.h"
 #include "base/check.h"
 
 #include <errno.h>
@@ -11,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPS_MAX_DEFAULT 256u
-#define FILES_MAX       64u
-#define SPIN_NS_DEFAULT (50 * SLUICE_NS_PER_US)
-#define SLEPT_NS        (5 * SLUICE_NS_PER_US) /* less, and what woke us was there already */
+#define OPS_MAX_DEFAULT        256u
+#define RECV_BUFS_DEFAULT      1024u
+#define RECV_BUF_BYTES_DEFAULT 4096u
+#define FILES_MAX              64u
+#define SPIN_NS_DEFAULT        (50 * SLUICE_NS_PER_US)
+#define SLEPT_NS               (5 * SLUICE_NS_PER_US) /* less, and what woke us was there already */
 
 /* A TSC read serves; the simulation has a clock of its own. */
 static uint64_t read_now(const struct sluice_loop *loop, uint64_t cycles)
@@ -82,6 +85,22 @@ void sluice_loop_nudge(struct sluice_loop *loop)
         sluice_bell_ring(&loop->bell);
 }
 
+/* A connection has a RECV and a SEND at once, a listener an ACCEPT. */
+static struct sluice_backend_config backend_config(const struct sluice_loop_config *cfg,
+                                                   uint64_t seed)
+{
+    struct sluice_backend_config out = {.ops_max = cfg->ops_max ? cfg->ops_max : OPS_MAX_DEFAULT,
+                                        .files_max = FILES_MAX,
+                                        .seed = seed,
+                                        .event = cfg->event};
+    if (cfg->conns_max) {
+        out.ops_max += 2 * cfg->conns_max + CONNS_LISTENERS;
+        out.pool_bufs = cfg->recv_bufs ? cfg->recv_bufs : RECV_BUFS_DEFAULT;
+        out.pool_buf_bytes = cfg->recv_buf_bytes ? cfg->recv_buf_bytes : RECV_BUF_BYTES_DEFAULT;
+    }
+    return out;
+}
+
 int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_ops *ops,
                           const struct sluice_loop_config *cfg, uint64_t seed)
 {
@@ -89,11 +108,7 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     struct sluice_loop *loop = calloc(1, sizeof(*loop));
     if (!loop)
         return -ENOMEM;
-    const struct sluice_backend_config be_cfg = {.ops_max =
-                                                     cfg->ops_max ? cfg->ops_max : OPS_MAX_DEFAULT,
-                                                 .files_max = FILES_MAX,
-                                                 .seed = seed,
-                                                 .event = cfg->event};
+    const struct sluice_backend_config be_cfg = backend_config(cfg, seed);
     loop->clock = sluice_clock();
     loop->idle = cfg->idle;
     loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
@@ -102,6 +117,8 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
         err = sluice_backend_create(&loop->be, ops, &be_cfg);
     if (!err && loop->bell.fd >= loop->be->fd_limit)
         err = -ERANGE;
+    if (!err)
+        err = sluice_conns_create(&loop->conns, loop, cfg);
     if (err) {
         sluice_backend_destroy(loop->be);
         sluice_bell_close(&loop->bell);
@@ -135,6 +152,7 @@ void sluice_loop_destroy(struct sluice_loop *loop)
 {
     if (!loop)
         return;
+    sluice_conns_destroy(loop->conns);
     SLUICE_CHECK(loop->sources == NULL);
     drain_ops(loop);
     while (run_posts(loop)) {
@@ -193,6 +211,8 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
     settle(loop);
     for (int i = 0; i < n; i++) {
         const struct sluice_completion *c = &loop->completions[i];
+        if (c->op->flags & SLUICE_OP_POOLED)
+            c->op->pooled.buffer = c->buffer;
         c->op->done(c->op, c->result, c->more);
     }
     bool did = sluice_timers_run(&loop->timers, loop->now_ns) || n > 0;

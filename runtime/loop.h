@@ -16,6 +16,8 @@
 
 #define LOOP_COMPLETIONS_MAX 256
 
+struct sluice_conns;
+
 /* Something that is looked at every turn, because no descriptor speaks for it while we spin. */
 struct sluice_source {
     bool (*work)(struct sluice_source *src);   /* true: did something */
@@ -45,7 +47,9 @@ struct sluice_loop {
     bool asked_for;      /* its backend was named: threads beside it run on the same */
     struct sluice_timers timers;
     struct sluice_source *sources;
-    uint32_t active; /* transports with a connection in any state but closed */
+    struct sluice_conns *conns; /* NULL: none are allowed */
+    uint32_t active; /* connections and listeners; transports with a connection in any state but
+                        closed */
 
     enum sluice_idle idle;
     bool sleeps_early; /* the last looks after work found nothing: sleep without one */

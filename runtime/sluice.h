@@ -10,6 +10,7 @@
 #define SLUICE_SLUICE_H
 
 #include "channel.h"
+#include "conn.h"
 #include "reason.h"
 #include "tls_config.h"
 
@@ -38,7 +39,16 @@ struct sluice_loop_config {
                             "kqueue"; "ev:epoll" as the backend says both */
     enum sluice_idle idle;
     uint32_t spin_us; /* for SLUICE_IDLE_SPIN; 0: 50 */
-    uint32_t ops_max; /* operations in flight, 64 at least; 0: 256. Allocated at creation */
+    uint32_t ops_max; /* operations in flight besides those of connections, 64 at least; 0: 256.
+                         Allocated at creation */
+    /* Of connections (sluice/conn.h); allocated at creation too. */
+    uint32_t conns_max;        /* how many there may be at once; 0: none */
+    uint32_t recv_bufs;        /* buffers that all of them receive into, 32768 at most; 0: 1024.
+                                  Rounded up to a power of two */
+    uint32_t recv_buf_bytes;   /* of each; 0: 4096. The size of a message, or of the usual run */
+    uint32_t send_queue_bytes; /* that may wait to leave a connection; 0: 64 KiB. A power of two,
+                                  at most 1 GiB */
+    uint64_t close_timeout_ns; /* how long what is queued may take at a close; 0: 5 s */
 };
 
 /**
@@ -53,10 +63,13 @@ struct sluice_loop_config {
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);
 
-/** Destroy. Its transports must be destroyed before. NULL is fine. */
+/** Destroy. Its transports must be destroyed before, buffers that were retained released.
+ * Connections that are left are reset, and their on_close called. Not inside a callback. NULL is
+ * fine. */
 SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
 
-/** Run until sluice_loop_stop(), or until no transport is active: 0 or negative errno. */
+/** Run until sluice_loop_stop(), or until no transport, connection or listener is there: 0 or
+ *  negative errno. */
 SLUICE_API int sluice_loop_run(struct sluice_loop *loop);
 
 /** One turn, without sleeping: 1 something was done, 0 nothing, or negative errno. */

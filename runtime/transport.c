@@ -3,6 +3,7 @@
  * record; the bytes themselves are rx.c's and tx.c's.
  */
 #include "describe.h"
+#include "dial.h"
 #include "doorman.h"
 #include "model.h"
 #include "offload.h"
@@ -33,6 +34,7 @@ struct sluice_transport {
     uint64_t drain_timeout_ns;
 
     struct sluice_life life;
+    struct sluice_dial dial;
     struct sluice_secure secure;
     struct sluice_rx rx;
     struct sluice_tx tx;
@@ -375,7 +377,7 @@ static void on_life_secure(struct sluice_life *c)
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
     if (check_stamps(t))
         return;
-    if (sluice_secure_begin(&t->secure, c->url.host) || sluice_offload_prepare(&t->secure, c))
+    if (sluice_secure_begin(&t->secure, c->dial->url.host) || sluice_offload_prepare(&t->secure, c))
         sluice_life_close(c, t->secure.error.reason, 0);
     else
         start_receiving(t);
@@ -466,7 +468,7 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     t->send_failed = t->tls_failed = false;
     t->tx.connection = t->connection;
     sluice_describe_attempt(t->ch, &t->life, &t->crew);
-    err = sluice_life_start(&t->life, &url);
+    err = sluice_dial_start(&t->dial, &t->life, &url);
     if (!err)
         t->loop->active++;
     return err;
@@ -603,6 +605,7 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
                                               .rcvbuf_bytes = cfg->rcvbuf_bytes,
                                               .sndbuf_bytes = cfg->sndbuf_bytes};
     t->life_cfg.timestamps = cfg->timestamps;
+    t->life_cfg.short_name = t->life_cfg.counts_acked = true;
     t->life_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
     t->tls_cfg = cfg->tls;
     t->tls_provider = cfg->tls_provider;

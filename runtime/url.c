@@ -17,10 +17,10 @@ static bool copy(char *to, size_t to_bytes, const char *from, size_t n)
     return true;
 }
 
-static bool port_ok(const char *text)
+static bool port_ok(const char *text, int min)
 {
     size_t n = strspn(text, "0123456789");
-    return n > 0 && n <= 5 && text[n] == 0 && atoi(text) >= 1 && atoi(text) <= 65535;
+    return n > 0 && n <= 5 && text[n] == 0 && atoi(text) >= min && atoi(text) <= 65535;
 }
 
 /* RFC 3986 3.2.2: an IPv6 address stands in brackets. */
@@ -37,7 +37,7 @@ static const char *take_host(struct sluice_url *out, const char *at)
     return copy(out->host, sizeof(out->host), at, (size_t)(end - at)) ? end : NULL;
 }
 
-int sluice_url_parse(struct sluice_url *out, const char *text)
+static int parse(struct sluice_url *out, const char *text, int port_min)
 {
     const char *mark = strstr(text, "://");
     if (!mark || !copy(out->scheme, sizeof(out->scheme), text, (size_t)(mark - text)))
@@ -46,9 +46,20 @@ int sluice_url_parse(struct sluice_url *out, const char *text)
     if (!at || *at != ':')
         return -EINVAL;
     const char *end = at + 1 + strcspn(at + 1, "/");
-    if (!copy(out->port, sizeof(out->port), at + 1, (size_t)(end - at - 1)) || !port_ok(out->port))
+    if (!copy(out->port, sizeof(out->port), at + 1, (size_t)(end - at - 1)) ||
+        !port_ok(out->port, port_min))
         return -EINVAL;
     return end[0] == 0 || end[1] == 0 ? 0 : -EINVAL; /* no path: this is a byte stream */
+}
+
+int sluice_url_parse(struct sluice_url *out, const char *text)
+{
+    return parse(out, text, 1);
+}
+
+int sluice_url_parse_local(struct sluice_url *out, const char *text)
+{
+    return parse(out, text, 0);
 }
 
 const char *sluice_url_override(const char *override, const char *host, const char *port)

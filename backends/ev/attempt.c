@@ -100,11 +100,36 @@ static enum libev_outcome attempt_region(struct libev_slot *slot, int32_t *resul
     return count == 0 || region->one_shot || (uint64_t)count == room ? LIBEV_END : LIBEV_TELL;
 }
 
-static enum libev_outcome attempt_recv(struct libev_slot *slot, int32_t *result)
+/* A buffer is taken for the attempt only. A full one tells nothing about what is behind it. */
+static enum libev_outcome attempt_pooled(struct sluice_pool *pool, struct libev_slot *slot,
+                                         int32_t *result, uint16_t *buffer)
+{
+    const struct sluice_op *op = slot->op;
+    int taken = sluice_pool_take(pool);
+    if (taken < 0)
+        return failed(-taken, result);
+    ssize_t count = recv(op->fd, sluice_pool_at(pool, (uint16_t)taken), pool->bytes, MSG_DONTWAIT);
+    if (count <= 0) {
+        int error = count < 0 ? errno : 0;
+        pool->free[pool->free_count++] = (uint16_t)taken;
+        *result = 0;
+        return count < 0 ? failed(error, result) : LIBEV_END;
+    }
+    *result = (int32_t)count;
+    *buffer = (uint16_t)taken;
+    if (!(op->flags & SLUICE_OP_MULTI))
+        return LIBEV_END;
+    return (size_t)count == pool->bytes ? LIBEV_TELL_MORE : LIBEV_TELL;
+}
+
+static enum libev_outcome attempt_recv(struct sluice_pool *pool, struct libev_slot *slot,
+                                       int32_t *result, uint16_t *buffer)
 {
     const struct sluice_op *op = slot->op;
     if (op->region)
         return attempt_region(slot, result);
+    if (op->flags & SLUICE_OP_POOLED)
+        return attempt_pooled(pool, slot, result, buffer);
     size_t room = op->recv.bytes > INT_MAX ? INT_MAX : op->recv.bytes;
     ssize_t count = recv(op->fd, op->recv.addr, room, MSG_DONTWAIT);
     if (count < 0)
@@ -147,7 +172,8 @@ static enum libev_outcome attempt_poll(struct libev_slot *slot, int32_t *result)
     return *result > 0 && op->flags & SLUICE_OP_MULTI ? LIBEV_TELL : LIBEV_END;
 }
 
-enum libev_outcome libev_attempt(struct libev_slot *slot, int32_t *result)
+enum libev_outcome libev_attempt(struct sluice_pool *pool, struct libev_slot *slot, int32_t *result,
+                                 uint16_t *buffer)
 {
     const struct sluice_op *op = slot->op;
     switch ((enum sluice_op_kind)op->kind) {
@@ -156,7 +182,7 @@ enum libev_outcome libev_attempt(struct libev_slot *slot, int32_t *result)
     case SLUICE_OP_CONNECT:
         return attempt_connect(slot, result);
     case SLUICE_OP_RECV:
-        return attempt_recv(slot, result);
+        return attempt_recv(pool, slot, result, buffer);
     case SLUICE_OP_SEND:
         return attempt_send(slot, result);
     case SLUICE_OP_POLL:

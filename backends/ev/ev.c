@@ -87,17 +87,18 @@ static enum libev_outcome give_up(const struct libev_slot *slot, int error, int3
     return LIBEV_END;
 }
 
-static enum libev_outcome attempt(const struct libev *ev, struct libev_slot *slot, int32_t *result)
+static enum libev_outcome attempt(struct libev *ev, struct libev_slot *slot,
+                                  struct sluice_completion *out)
 {
     if (slot->cancelled)
-        return give_up(slot, ECANCELED, result);
+        return give_up(slot, ECANCELED, &out->result);
     if (slot->op->fd >= ev->base.fd_limit)
-        return give_up(slot, ERANGE, result);
-    enum libev_outcome outcome = libev_attempt(slot, result);
+        return give_up(slot, ERANGE, &out->result);
+    enum libev_outcome outcome = libev_attempt(&ev->base.pool, slot, &out->result, &out->buffer);
     if (!slot->unwatched)
         return outcome;
     if (outcome == LIBEV_PARK) /* a limit of the kernel's; libev does not say which */
-        return give_up(slot, ENOMEM, result);
+        return give_up(slot, ENOMEM, &out->result);
     return LIBEV_END;
 }
 
@@ -115,7 +116,7 @@ static void end(struct libev *ev, struct libev_slot *slot)
 static bool run(struct libev *ev, struct libev_slot *slot, struct sluice_completion *out)
 {
     *out = (struct sluice_completion){.op = slot->op};
-    enum libev_outcome outcome = attempt(ev, slot, &out->result);
+    enum libev_outcome outcome = attempt(ev, slot, out);
     out->more = outcome != LIBEV_END;
     switch (outcome) {
     case LIBEV_PARK:
@@ -315,6 +316,7 @@ const struct sluice_backend_ops sluice_backend_ev = {
     .region_open = libev_region_open,
     .region_close = libev_region_close,
     .region_lend = libev_region_lend,
+    .pool_put = sluice_pool_put,
     .sockets = &sluice_kernel_sockets,
     .features = libev_features,
 };

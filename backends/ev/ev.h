@@ -43,7 +43,9 @@ enum libev_outcome {
     LIBEV_END,       /* the last completion */
 };
 
-enum libev_outcome libev_attempt(struct libev_slot *slot, int32_t *result);
+/** buffer: of the pool, where the result stands in one. */
+enum libev_outcome libev_attempt(struct sluice_pool *pool, struct libev_slot *slot, int32_t *result,
+                                 uint16_t *buffer);
 /** EV_READ or EV_WRITE: what a parked op waits for. */
 int libev_interest(const struct sluice_op *op);
 

@@ -123,7 +123,7 @@ static size_t shorten(struct sim *sim, size_t count)
 
 /* --- completions ------------------------------------------------------------------------- */
 
-static void report(struct sim *sim, struct sim_slot *slot, int64_t result, bool more)
+static struct sim_queued *report(struct sim *sim, struct sim_slot *slot, int64_t result, bool more)
 {
     SLUICE_CHECK(!slot->ended);
     SLUICE_CHECK(result <= INT32_MAX);
@@ -136,17 +136,19 @@ static void report(struct sim *sim, struct sim_slot *slot, int64_t result, bool 
     slot->due_ns = due_ns;
     slot->queued++;
     slot->ended = !more;
-    sim->queue[sim->queue_count++] = (struct sim_queued){
+    struct sim_queued *queued = &sim->queue[sim->queue_count++];
+    *queued = (struct sim_queued){
         .due_ns = due_ns,
         .completion = {.op = slot->op, .result = (int32_t)result, .more = more},
     };
+    return queued;
 }
 
 /* A good result of a MULTI op: it goes on, unless MORE is lost. */
-static void report_step(struct sim *sim, struct sim_slot *slot, int64_t result)
+static struct sim_queued *report_step(struct sim *sim, struct sim_slot *slot, int64_t result)
 {
     bool multi = (slot->op->flags & SLUICE_OP_MULTI) != 0;
-    report(sim, slot, result, multi && !chance(sim, sim->faults.lost_more_ppm));
+    return report(sim, slot, result, multi && !chance(sim, sim->faults.lost_more_ppm));
 }
 
 static void slot_free(struct sim *sim, struct sim_slot *slot)
@@ -271,8 +273,35 @@ static void report_recv(struct sim *sim, struct sim_slot *slot, ssize_t count, s
         report_step(sim, slot, count);
 }
 
+static bool step_pooled(struct sim *sim, struct sim_slot *slot)
+{
+    struct net_end *end = slot->end;
+    struct sluice_pool *pool = &sim->be.pool;
+    maybe_break(sim, end);
+    size_t ready = sluice_net_receivable(end);
+    int taken =
+        chance(sim, ready > 0 ? sim->faults.enobufs_ppm : 0) ? -ENOBUFS : sluice_pool_take(pool);
+    if (taken < 0) {
+        report(sim, slot, taken, false);
+        return true;
+    }
+    uint16_t buffer = (uint16_t)taken;
+    size_t want = shorten(sim, ready < pool->bytes ? ready : pool->bytes);
+    ssize_t count = sluice_net_recv(end, sluice_pool_at(pool, buffer), want);
+    if (count > 0) {
+        report_step(sim, slot, count)->completion.buffer = buffer;
+        return true;
+    }
+    sluice_pool_put(&sim->be, buffer);
+    if (count != -EAGAIN)
+        report(sim, slot, count, false);
+    return count != -EAGAIN;
+}
+
 static bool step_recv(struct sim *sim, struct sim_slot *slot)
 {
+    if (slot->op->flags & SLUICE_OP_POOLED)
+        return step_pooled(sim, slot);
     struct net_end *end = slot->end;
     const struct sluice_op *op = slot->op;
     size_t room;
@@ -680,5 +709,6 @@ const struct sluice_backend_ops sluice_backend_sim = {
     .region_open = sim_region_open,
     .region_close = sim_region_close,
     .region_lend = sim_region_lend,
+    .pool_put = sluice_pool_put,
     .sockets = &sluice_sim_sockets,
 };

@@ -8,10 +8,44 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 
 static int sim_open(struct sluice_backend *be, int family)
 {
     return sluice_net_open(sluice_net_of(be), family);
+}
+
+/* Port 0 is one of those that nobody has. */
+static int sim_listen(struct sluice_backend *be, const struct sockaddr *addr, socklen_t bytes,
+                      int backlog, bool reuse_port)
+{
+    struct sockaddr_in at;
+    (void)backlog, (void)reuse_port;
+    if (addr->sa_family != AF_INET || bytes < sizeof(at))
+        return -EAFNOSUPPORT;
+    memcpy(&at, addr, sizeof(at));
+    if (at.sin_port != 0)
+        return sluice_sim_listen(be, addr, bytes, SLUICE_SIM_OPEN);
+    int fd = -EADDRINUSE;
+    for (unsigned port = 49152; port < 65536 && fd == -EADDRINUSE; port++) { /* RFC 6335 6 */
+        at.sin_port = htons((uint16_t)port);
+        fd = sluice_sim_listen(be, (struct sockaddr *)&at, sizeof(at), SLUICE_SIM_OPEN);
+    }
+    return fd;
+}
+
+/* Ends of connections have no address here, only listeners do. */
+static int sim_address(struct sluice_backend *be, int fd, bool of_peer, struct sockaddr *out,
+                       socklen_t *bytes)
+{
+    const struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    if (!end || end->state != NET_LISTENING || of_peer)
+        return -ENOTCONN;
+    socklen_t whole =
+        end->addr.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    memcpy(out, &end->addr, *bytes < whole ? *bytes : whole);
+    *bytes = whole;
+    return 0;
 }
 
 /* Like a kernel without the tls module. */
@@ -87,6 +121,8 @@ static uint64_t sim_acked_bytes(struct sluice_backend *be, int fd)
 
 const struct sluice_socket_ops sluice_sim_sockets = {
     .open = sim_open,
+    .listen = sim_listen,
+    .address = sim_address,
     .set_option = sim_set_option,
     .shutdown = sim_shutdown,
     .reset_on_close = sim_reset_on_close,

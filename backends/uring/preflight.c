@@ -135,6 +135,41 @@ static bool try_region(bool with_credit)
     return good;
 }
 
+/* Two sends, a buffer each, of one receive. */
+static bool try_pool(void)
+{
+    struct uring u = {.caps = caps};
+    int pair[2], got = 0;
+    if (uring_setup(&u.ring, 8, caps.setup_flags))
+        return false;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+        io_uring_queue_exit(&u.ring);
+        return false;
+    }
+    static uint8_t memory[TRIAL_BYTES];
+    u.base.pool = (struct sluice_pool){.base = memory, .count = 2, .bytes = TRIAL_SLICE};
+    u.caps.pool_multi = true;
+    if (uring_pool_open(&u) == 0) {
+        const struct sluice_op op = {
+            .kind = SLUICE_OP_RECV, .flags = SLUICE_OP_MULTI | SLUICE_OP_POOLED, .fd = pair[0]};
+        uring_pool_prep(&u, io_uring_get_sqe(&u.ring), &op);
+        for (; got < 2 && send(pair[1], "x", 1, MSG_NOSIGNAL) == 1; got++) {
+            struct io_uring_cqe *cqe;
+            struct __kernel_timespec ts = {.tv_nsec = 10000000};
+            io_uring_submit_and_wait_timeout(&u.ring, &cqe, 1, &ts, NULL);
+            if (io_uring_peek_cqe(&u.ring, &cqe) || cqe->res != 1 ||
+                !(cqe->flags & IORING_CQE_F_MORE) || !(cqe->flags & IORING_CQE_F_BUFFER))
+                break;
+            io_uring_cqe_seen(&u.ring, cqe);
+        }
+        uring_pool_close(&u);
+    }
+    close(pair[0]);
+    close(pair[1]);
+    io_uring_queue_exit(&u.ring);
+    return got == 2;
+}
+
 static void find_out(void)
 {
     struct io_uring ring;
@@ -146,6 +181,7 @@ static void find_out(void)
     io_uring_queue_exit(&ring);
     caps.inc_buffers = try_region(false);
     caps.credit = caps.inc_buffers && try_region(true);
+    caps.pool_multi = try_pool();
 }
 
 const struct uring_caps *uring_caps(void)
@@ -187,5 +223,7 @@ int uring_features(struct sluice_backend_feature *out, int max)
             "a multishot receive ends by itself when the inbox is full");
     n = add(out, n, max, "io_uring.quiet_sends", c->quiet,
             "one system call sends and waits for the answer (Linux 5.17)");
+    n = add(out, n, max, "io_uring.multishot_receive", c->pool_multi,
+            "one receive per connection into a shared pool of buffers (Linux 6.0)");
     return add(out, n, max, "io_uring.registered_files", c->files, "direct descriptors");
 }

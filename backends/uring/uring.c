@@ -68,13 +68,18 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
     /* Disabled: with SINGLE_ISSUER its owner is the task that enables it, which may be another than
      * the one that creates it. */
     unsigned flags = u->caps.setup_flags | IORING_SETUP_R_DISABLED;
-    int err = uring_setup(&u->ring, cfg->ops_max, flags);
+    /* More ops than entries are submitted in several calls. */
+    unsigned entries = cfg->ops_max < URING_ENTRIES_MAX ? cfg->ops_max : URING_ENTRIES_MAX;
+    int err = uring_setup(&u->ring, entries, flags);
     if (err == -ENOMEM) /* charged to RLIMIT_MEMLOCK: once more, smaller */
         err = uring_setup(&u->ring, 16, flags);
     if (err)
         return err;
     err = init_files(u, cfg->files_max);
+    if (!err)
+        err = uring_pool_open(u);
     if (err) {
+        free(u->file_used);
         io_uring_queue_exit(&u->ring);
         return err;
     }
@@ -85,6 +90,7 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
 static void uring_fini(struct sluice_backend *be)
 {
     struct uring *u = uring_of(be);
+    uring_pool_close(u);
     io_uring_queue_exit(&u->ring);
     free(u->file_used);
 }
@@ -116,6 +122,8 @@ static void prep_recv(const struct uring *u, struct io_uring_sqe *sqe, const str
 {
     if (op->region)
         uring_region_prep(u, sqe, op);
+    else if (op->flags & SLUICE_OP_POOLED)
+        uring_pool_prep(u, sqe, op);
     else
         io_uring_prep_recv(sqe, op->fd, op->recv.addr, op->recv.bytes, 0);
 }
@@ -254,6 +262,8 @@ static bool take(struct sluice_backend *be, const struct io_uring_cqe *cqe,
     out->op = op;
     out->result = op->region ? uring_region_result(op->region, cqe) : cqe->res;
     out->more = more;
+    if (op->flags & SLUICE_OP_POOLED)
+        uring_pool_result(uring_of(be), cqe, out);
     if (!more) {
         unlink_op(op);
         sluice_op_end(be, op);
@@ -380,6 +390,7 @@ const struct sluice_backend_ops sluice_backend_uring = {
     .region_open = uring_region_open,
     .region_close = uring_region_close,
     .region_lend = uring_region_lend,
+    .pool_put = uring_pool_put,
     .sockets = &sluice_kernel_sockets,
     .features = uring_features,
 };

@@ -9,6 +9,7 @@
 #include "backends/uring/uapi.h"
 
 #define URING_REGIONS_MAX 8u
+#define URING_ENTRIES_MAX 4096u
 
 /* What the kernel does, and does correctly; found out once per process. */
 struct uring_caps {
@@ -18,6 +19,7 @@ struct uring_caps {
     bool credit;          /* sqe->optlen ends a multishot receive (6.17) */
     bool files;           /* registered files */
     bool quiet;           /* a SEND that took all at once need not say so (5.17) */
+    bool pool_multi;      /* a multishot receive into provided buffers (6.0) */
 };
 
 struct uring {
@@ -31,6 +33,7 @@ struct uring {
     uint32_t files_max;
     uint8_t *file_used;
     struct sluice_region *regions[URING_REGIONS_MAX];
+    struct io_uring_buf_ring *pool; /* NULL: none was asked for */
 };
 
 const struct uring_caps *uring_caps(void);
@@ -43,5 +46,12 @@ void uring_region_close(struct sluice_backend *be, struct sluice_region *region)
 uint64_t uring_region_lend(struct sluice_backend *be, struct sluice_region *region, uint64_t limit);
 void uring_region_prep(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op);
 int32_t uring_region_result(struct sluice_region *region, const struct io_uring_cqe *cqe);
+
+int uring_pool_open(struct uring *u);
+void uring_pool_close(struct uring *u);
+void uring_pool_put(struct sluice_backend *be, uint16_t buffer);
+void uring_pool_prep(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op);
+void uring_pool_result(struct uring *u, const struct io_uring_cqe *cqe,
+                       struct sluice_completion *out);
 
 #endif

@@ -24,7 +24,7 @@ LIBC = set("""
 
 # Where the compiler looks for "name": the include directories of meson.build, in the sources.
 SEARCH = ("", "runtime/")
-PUBLIC = {"channel.h": "rings/channel.h", "log.h": "runtime/base/log.h", "reason.h": "runtime/base/reason.h",
+PUBLIC = {"channel.h": "rings/channel.h", "conn.h": "runtime/conn.h", "log.h": "runtime/base/log.h", "reason.h": "runtime/base/reason.h",
           "sluice.h": "runtime/sluice.h", "tls_config.h": "tls/tls_config.h"}
 LAYERS = ("runtime", "backends", "tls", "rings", "tools")
 

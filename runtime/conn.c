@@ -1,0 +1,463 @@
+/*
+ * One connection: its life as the user hears of it, and receiving. Sending is conn_write.c's.
+ */
+#include "conns.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
+
+static struct sluice_conn *of_life(struct sluice_life *life)
+{
+    return SLUICE_CONTAINER_OF(life, struct sluice_conn, life);
+}
+
+static struct sluice_backend *backend_of(const struct sluice_conn *c)
+{
+    return c->conns->loop->be;
+}
+
+static void check(const struct sluice_conn *c)
+{
+    SLUICE_CHECK(c->magic == CONN_MAGIC); /* a call after on_close */
+}
+
+/* It closes, or is about to: the user hears of nothing but on_close. */
+static bool is_leaving(const struct sluice_conn *c)
+{
+    return !sluice_life_is_live(&c->life) || c->out == OUT_CLOSE_DUE;
+}
+
+/* ---- the end ---- */
+
+static void ended_first(struct sluice_conn *c, enum sluice_reason by)
+{
+    if (c->in_order == SLUICE_REASON_NONE)
+        c->in_order = by;
+}
+
+void sluice_conn_end_in_order(struct sluice_conn *c)
+{
+    sluice_life_close(&c->life, c->in_order, 0);
+}
+
+static void told_end(struct sluice_conn *c)
+{
+    c->in = IN_OVER;
+    if (c->in_error) {
+        sluice_life_close(&c->life, sluice_life_reason(-c->in_error), -c->in_error);
+        return;
+    }
+    ended_first(c, SLUICE_REASON_PEER_CLOSE);
+    if (c->out == OUT_OVER)
+        sluice_conn_end_in_order(c);
+    else if (c->events->on_eof)
+        c->events->on_eof(c, c->user);
+    else
+        sluice_conn_close(c);
+}
+
+/* ---- silence ---- */
+
+static void on_silence(struct sluice_timer *timer);
+
+static void watch_silence(struct sluice_conn *c)
+{
+    uint64_t now = c->conns->loop->now_ns;
+    uint64_t due = c->heard_ns + c->read_timeout_ns;
+    sluice_loop_start_timer(c->conns->loop, &c->timer, due > now ? due - now : 0, on_silence);
+}
+
+/* Bytes only note when they came: the timer looks when it is due. */
+static void on_silence(struct sluice_timer *timer)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, timer);
+    uint64_t now = c->conns->loop->now_ns;
+    if (c->paused || c->in != IN_OPEN)
+        c->heard_ns = now;
+    if (now - c->heard_ns < c->read_timeout_ns)
+        watch_silence(c);
+    else
+        sluice_life_close(&c->life, SLUICE_REASON_TIMED_OUT, ETIMEDOUT);
+}
+
+/* ---- receiving ---- */
+
+static void stop_receiving(struct sluice_conn *c)
+{
+    backend_of(c)->ops->cancel(backend_of(c), &c->recv_op);
+}
+
+static void drop_held(struct sluice_conn *c)
+{
+    while (c->held) {
+        struct sluice_lease *lease = c->held;
+        c->held = lease->next;
+        sluice_buf_release(&lease->buf);
+    }
+    c->held_end = &c->held;
+}
+
+static void hold(struct sluice_conn *c, struct sluice_lease *lease)
+{
+    lease->next = NULL;
+    *c->held_end = lease;
+    c->held_end = &lease->next;
+}
+
+static void deliver(struct sluice_conn *c)
+{
+    while (c->held && !c->paused && !is_leaving(c)) {
+        struct sluice_lease *lease = c->held;
+        c->held = lease->next;
+        if (!c->held)
+            c->held_end = &c->held;
+        if (c->events->on_data)
+            c->events->on_data(c, &lease->buf, c->user);
+        sluice_buf_release(&lease->buf);
+    }
+}
+
+static void arm(struct sluice_conn *c)
+{
+    if (c->receiving || c->starved_link)
+        return;
+    if (sluice_life_begin(&c->life, &c->recv_op))
+        sluice_conns_due(c, DUE_RECEIVE); /* no room now: in the next turn */
+    else
+        c->receiving = true;
+}
+
+void sluice_conn_receive(struct sluice_conn *c)
+{
+    deliver(c);
+    if (c->held || c->paused || is_leaving(c))
+        return;
+    if (c->in == IN_OPEN)
+        arm(c);
+    else if (c->in == IN_ENDING)
+        told_end(c);
+}
+
+/* A reset that a SEND heard of looks like an end: backend.h, 10. */
+static void note_end(struct sluice_conn *c, int32_t result)
+{
+    if (result == 0 && c->out != OUT_OVER &&
+        sluice_loop_sockets(c->conns->loop)->was_reset(backend_of(c), c->life.fd))
+        result = -ECONNRESET;
+    c->in = IN_ENDING;
+    c->in_error = result;
+}
+
+static void on_recv(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, recv_op);
+    bool wanted = !is_leaving(c);
+    c->receiving = more;
+    if (result > 0) {
+        struct sluice_lease *lease = sluice_lease_take(c->conns, op->pooled.buffer, (size_t)result);
+        c->heard_ns = c->conns->loop->now_ns;
+        if (wanted)
+            hold(c, lease);
+        else
+            sluice_buf_release(&lease->buf);
+    } else if (wanted && result == -ENOBUFS) {
+        sluice_conns_starve(c);
+    } else if (wanted && result != -ECANCELED) {
+        note_end(c, result);
+    }
+    if (wanted)
+        sluice_conn_receive(c);
+    if (!more)
+        sluice_life_end(&c->life);
+}
+
+/* ---- life ---- */
+
+static const struct sluice_life_config adopted_cfg;
+
+static void forget_dial(struct sluice_conn *c)
+{
+    free(c->life.dial);
+    c->life.dial = NULL;
+    c->life.cfg = &adopted_cfg;
+}
+
+static void on_life_state(struct sluice_life *life)
+{
+    (void)life;
+}
+
+static void on_life_open(struct sluice_life *life)
+{
+    struct sluice_conn *c = of_life(life);
+    forget_dial(c);
+    c->heard_ns = life->loop->now_ns;
+    if (c->read_timeout_ns)
+        watch_silence(c);
+    if (c->events->on_open)
+        c->events->on_open(c, c->user);
+    if (!is_leaving(c))
+        sluice_conn_receive(c);
+}
+
+static void on_quiesce(struct sluice_life *life)
+{
+    struct sluice_conn *c = of_life(life);
+    sluice_timer_stop(&c->timer);
+    sluice_conns_unstarve(c);
+    stop_receiving(c);
+    backend_of(c)->ops->cancel(backend_of(c), &c->send_op);
+    drop_held(c);
+}
+
+static void on_life_closed(struct sluice_life *life)
+{
+    struct sluice_conn *c = of_life(life);
+    forget_dial(c);
+    sluice_conn_drop_queue(c);
+    life->loop->active--;
+    if (c->events->on_close)
+        c->events->on_close(c, life->reason, life->os_error, c->user);
+    sluice_conns_put_back(c);
+}
+
+static const struct sluice_life_events life_events = {.state = on_life_state,
+                                                      .secure = on_life_state,
+                                                      .open = on_life_open,
+                                                      .quiesce = on_quiesce,
+                                                      .closed = on_life_closed};
+
+static void init(struct sluice_conn *c, struct sluice_conns *conns,
+                 const struct sluice_conn_events *events, void *user)
+{
+    /* The ops remember which life of theirs is this. */
+    c->magic = CONN_MAGIC;
+    c->due = 0;
+    c->in = IN_OPEN;
+    c->out = OUT_OPEN;
+    c->paused = c->wants_drain = c->sending = c->receiving = false;
+    c->conns = conns;
+    c->events = events;
+    c->user = user;
+    c->queue = (struct conn_queue){0};
+    c->held = NULL;
+    c->held_end = &c->held;
+    c->in_error = 0;
+    c->in_order = SLUICE_REASON_NONE;
+    c->starved_link = NULL;
+    sluice_life_init(&c->life, conns->loop, &adopted_cfg, &life_events);
+    sluice_op_init(&c->recv_op, SLUICE_OP_RECV, on_recv);
+    c->recv_op.flags = SLUICE_OP_MULTI | SLUICE_OP_POOLED;
+    sluice_conn_send_init(c);
+    conns->loop->active++;
+}
+
+void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd)
+{
+    init(c, l->conns, l->events, l->user);
+    c->read_timeout_ns = l->read_timeout_ns;
+    sluice_life_adopt(&c->life, fd);
+}
+
+/* ---- connecting ---- */
+
+/* What is wrong with it stands in why. */
+static int parse(const char *url, struct sluice_url *parsed, struct sluice_addresses *path,
+                 char *why, size_t why_bytes)
+{
+    path->count = 0;
+    if (url && sluice_conns_unix(path, url) == 0)
+        return 0;
+    if (!url || sluice_url_parse(parsed, url))
+        return sluice_conns_refuse(why, why_bytes, -EINVAL,
+                                   "%s: not a URL: tcp://host:port or unix:PATH", url ? url : "");
+    if (strcmp(parsed->scheme, "tcp") != 0)
+        return sluice_conns_refuse(why, why_bytes, -EPROTONOSUPPORT,
+                                   "%s: there are tcp:// and unix:", url);
+    return 0;
+}
+
+static int dial(struct sluice_conn *c, const struct sluice_connect_config *cfg,
+                const struct sluice_url *url, const struct sluice_addresses *path)
+{
+    struct conn_dial *d = calloc(1, sizeof(*d));
+    if (!d)
+        return -ENOMEM;
+    d->cfg = (struct sluice_life_config){.connect_timeout_ns = cfg->connect_timeout_ns
+                                                                   ? cfg->connect_timeout_ns
+                                                                   : CONNECT_TIMEOUT_DEFAULT,
+                                         .rcvbuf_bytes = cfg->rcvbuf_bytes,
+                                         .sndbuf_bytes = cfg->sndbuf_bytes};
+    c->life.cfg = &d->cfg;
+    if (path->count == 0)
+        return sluice_dial_start(&d->dial, &c->life, url);
+    d->dial.addresses = *path;
+    sluice_dial_start_at(&d->dial, &c->life);
+    return 0;
+}
+
+int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
+                        const struct sluice_connect_config *cfg, char *why, size_t why_bytes)
+{
+    struct sluice_url url;
+    struct sluice_addresses path;
+    *out = NULL;
+    int err = parse(cfg->url, &url, &path, why, why_bytes);
+    if (err)
+        return err;
+    struct sluice_conn *c = loop->conns ? sluice_conns_take(loop->conns) : NULL;
+    if (!c)
+        return sluice_conns_refuse(why, why_bytes, -ENOBUFS,
+                                   "no connection left: raise conns_max of the loop (%u)",
+                                   loop->conns ? loop->conns->max : 0);
+    init(c, loop->conns, cfg->events, cfg->user);
+    c->read_timeout_ns = cfg->read_timeout_ns;
+    err = dial(c, cfg, &url, &path);
+    if (err) { /* nobody has heard of it */
+        forget_dial(c);
+        loop->active--;
+        c->magic = 0;
+        sluice_conns_put_back(c);
+        return sluice_conns_refuse(why, why_bytes, err, "%s: %s", cfg->url, strerror(-err));
+    }
+    *out = c;
+    return 0;
+}
+
+/* ---- what may be asked of it ---- */
+
+void sluice_conn_pause(struct sluice_conn *c)
+{
+    check(c);
+    if (c->paused || is_leaving(c)) {
+        c->paused = true;
+        return;
+    }
+    c->paused = true;
+    sluice_conns_unstarve(c);
+    stop_receiving(c);
+}
+
+void sluice_conn_resume(struct sluice_conn *c)
+{
+    check(c);
+    if (!c->paused)
+        return;
+    c->paused = false;
+    c->heard_ns = c->conns->loop->now_ns;
+    if (sluice_life_is_live(&c->life))
+        sluice_conns_due(c, DUE_RECEIVE);
+}
+
+int sluice_conn_shutdown(struct sluice_conn *c)
+{
+    check(c);
+    if (c->life.state < SLUICE_CONN_OPEN)
+        return -ENOTCONN;
+    if (is_leaving(c))
+        return -EPIPE;
+    if (c->out != OUT_OPEN)
+        return 0;
+    ended_first(c, SLUICE_REASON_LOCAL_CLOSE);
+    c->out = OUT_FIN_DUE;
+    sluice_conns_due(c, DUE_SEND);
+    return 0;
+}
+
+static void close_timed_out(struct sluice_timer *timer)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, timer);
+    sluice_conn_end_in_order(c);
+}
+
+void sluice_conn_close(struct sluice_conn *c)
+{
+    check(c);
+    ended_first(c, SLUICE_REASON_LOCAL_CLOSE);
+    if (!sluice_life_is_live(&c->life) || !sluice_conn_has_queued(c)) {
+        sluice_conn_end_in_order(c);
+        return;
+    }
+    if (c->out == OUT_CLOSE_DUE)
+        return;
+    c->out = OUT_CLOSE_DUE;
+    sluice_conns_unstarve(c);
+    stop_receiving(c);
+    drop_held(c);
+    sluice_conns_due(c, DUE_SEND);
+    sluice_loop_start_timer(c->conns->loop, &c->timer, c->conns->close_timeout_ns, close_timed_out);
+}
+
+void sluice_conn_abort(struct sluice_conn *c)
+{
+    check(c);
+    c->life.reset |= c->life.state < SLUICE_CONN_CLOSING;
+    sluice_life_close(&c->life, SLUICE_REASON_LOCAL_CLOSE, 0);
+}
+
+void sluice_conn_set_read_timeout(struct sluice_conn *c, uint64_t timeout_ns)
+{
+    check(c);
+    c->read_timeout_ns = timeout_ns;
+    if (is_leaving(c))
+        return;
+    c->heard_ns = c->conns->loop->now_ns;
+    sluice_timer_stop(&c->timer);
+    if (timeout_ns)
+        watch_silence(c);
+}
+
+void sluice_conn_set_user(struct sluice_conn *c, void *user)
+{
+    check(c);
+    c->user = user;
+}
+
+void *sluice_conn_user(const struct sluice_conn *c)
+{
+    check(c);
+    return c->user;
+}
+
+void sluice_conn_set_events(struct sluice_conn *c, const struct sluice_conn_events *events)
+{
+    check(c);
+    c->events = events;
+}
+
+enum sluice_conn_state sluice_conn_state(const struct sluice_conn *c)
+{
+    check(c);
+    return c->out == OUT_CLOSE_DUE && sluice_life_is_live(&c->life) ? SLUICE_CONN_CLOSING
+                                                                    : c->life.state;
+}
+
+struct sluice_loop *sluice_conn_loop(const struct sluice_conn *c)
+{
+    check(c);
+    return c->conns->loop;
+}
+
+static int address(const struct sluice_conn *c, bool of_peer, struct sockaddr *out,
+                   socklen_t *bytes)
+{
+    check(c);
+    if (c->life.fd < 0)
+        return -ENOTCONN;
+    return sluice_loop_sockets(c->conns->loop)
+        ->address(backend_of(c), c->life.fd, of_peer, out, bytes);
+}
+
+int sluice_conn_local(const struct sluice_conn *c, struct sockaddr *out, socklen_t *bytes)
+{
+    return address(c, false, out, bytes);
+}
+
+int sluice_conn_peer(const struct sluice_conn *c, struct sockaddr *out, socklen_t *bytes)
+{
+    return address(c, true, out, bytes);
+}

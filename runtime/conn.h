@@ -1,0 +1,205 @@
+/*
+ * Connections and listeners of the embedded runtime: byte streams over TCP, TLS and Unix sockets.
+ * Public (installs as sluice/conn.h; sluice/sluice.h includes it).
+ *
+ * How many there may be is said when the loop is created (sluice_loop_config.conns_max); their
+ * memory is allocated then. All of it belongs to the thread that runs the loop. Callbacks are
+ * called by the loop, never inside a call of yours and never nested, and may call anything here on
+ * anything, their own connection included.
+ *
+ * A connection is yours from the call that gave it to you until its on_close has returned. What is
+ * called on it between its end and its on_close answers -EPIPE; what is called on it later is a bug
+ * that ends the program.
+ */
+#ifndef SLUICE_CONN_H
+#define SLUICE_CONN_H
+
+#include "channel.h"
+#include "reason.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct sluice_loop;
+struct sluice_conn;
+struct sluice_listener;
+
+/* ---- received bytes ---------------------------------------------------------------------------
+ */
+
+/**
+ * Bytes that were received, in a buffer of the loop's pool: leased. Every one that is kept is one
+ * that cannot be received into; with none left nothing is received, on any connection of the loop,
+ * until one comes back.
+ */
+struct sluice_buf {
+    const uint8_t *data;
+    size_t bytes;
+};
+
+/** Keep it beyond on_data(). Release it as often as it was retained. The loop's thread. */
+SLUICE_API void sluice_buf_retain(struct sluice_buf *buf);
+SLUICE_API void sluice_buf_release(struct sluice_buf *buf);
+
+/* ---- connections ------------------------------------------------------------------------------
+ */
+
+/** Shared by any number of connections, borrowed while one of them lives. Any may be NULL. */
+struct sluice_conn_events {
+    /** It can carry bytes: connected or accepted. Not called if that fails. */
+    void (*on_open)(struct sluice_conn *c, void *user);
+    /** Bytes came, at least one. buf is borrowed for this call: sluice_buf_retain() keeps it. */
+    void (*on_data)(struct sluice_conn *c, struct sluice_buf *buf, void *user);
+    /** After an -EAGAIN: half of the queue is free again. */
+    void (*on_drain)(struct sluice_conn *c, void *user);
+    /** The peer sends no more. We still may. NULL: the connection is closed then, as by
+     *  sluice_conn_close(). */
+    void (*on_eof)(struct sluice_conn *c, void *user);
+    /** It ended, or could not be opened: exactly once, and the last call. Its memory goes to
+     *  another connection afterwards. os_error: an errno value, or 0. */
+    void (*on_close)(struct sluice_conn *c, enum sluice_reason reason, int os_error, void *user);
+};
+
+struct sluice_connect_config {
+    /** "tcp://host:port", or "unix:PATH". Borrowed for the call. */
+    const char *url;
+    const struct sluice_conn_events *events;
+    void *user;
+    uint64_t connect_timeout_ns; /* resolving and all addresses together; 0: 10 s */
+    uint64_t read_timeout_ns;    /* see sluice_conn_set_read_timeout() */
+    uint32_t rcvbuf_bytes;       /* SO_RCVBUF, 0: the system's */
+    uint32_t sndbuf_bytes;       /* SO_SNDBUF, 0: the system's */
+};
+
+/**
+ * Start connecting: every address of the name is tried, in the time there is. on_open or on_close
+ * follows.
+ *
+ * @param out  receives the connection, NULL on failure.
+ * @param why  NULL, or receives one line that names what failed and what to do.
+ * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme that is not known;
+ *         -ENOBUFS there are conns_max already; -EAGAIN, -ENOMEM nobody to resolve the name.
+ */
+SLUICE_API int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
+                                   const struct sluice_connect_config *cfg, char *why,
+                                   size_t why_bytes);
+
+/**
+ * Queue bytes for sending. Copies them, never blocks, never calls back. What is written in one turn
+ * of the loop leaves together.
+ *
+ * @param data  borrowed for this call.
+ * @return 0: all of them will leave; or
+ *         -EAGAIN    the queue has no room for all: nothing was taken, on_drain() follows;
+ *         -EMSGSIZE  more than the queue holds when it is empty (send_queue_bytes): cut it;
+ *         -ENOTCONN  not open yet;
+ *         -EPIPE     sluice_conn_shutdown() or close came first, or the connection ended.
+ * Thread: the loop's. Order: bytes leave in call order.
+ */
+SLUICE_API int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes);
+
+/** The same, of several pieces: all of them, or none. */
+SLUICE_API int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count);
+
+/** Bytes that were queued and did not leave yet. */
+SLUICE_API size_t sluice_conn_queued(const struct sluice_conn *c);
+
+/** No more on_data() until resumed: what was received already waits, and the peer, with its bytes,
+ *  does then too. Any state; twice is once. */
+SLUICE_API void sluice_conn_pause(struct sluice_conn *c);
+SLUICE_API void sluice_conn_resume(struct sluice_conn *c);
+
+/**
+ * Send no more: the peer reads an end behind the bytes that are queued. We still receive; when both
+ * ends have come, the connection closes by itself.
+ *
+ * @return 0 (also when it was called before), -ENOTCONN not open yet, -EPIPE it ended.
+ */
+SLUICE_API int sluice_conn_shutdown(struct sluice_conn *c);
+
+/** End it: what is queued leaves, in at most close_timeout_ns of the loop; nothing is received any
+ *  more. on_close follows, never from in here. Any state; twice is once. The peer may miss the last
+ *  bytes if it still sends: sluice_conn_shutdown(), then waiting for on_eof, is for those who must
+ *  be certain. */
+SLUICE_API void sluice_conn_close(struct sluice_conn *c);
+
+/** End it at once: what is queued is dropped, the peer sees a reset. on_close follows. */
+SLUICE_API void sluice_conn_abort(struct sluice_conn *c);
+
+/** Close it with SLUICE_REASON_TIMED_OUT when nothing was received for that long, pauses not
+ *  counted. 0: never. */
+SLUICE_API void sluice_conn_set_read_timeout(struct sluice_conn *c, uint64_t timeout_ns);
+
+/** What the callbacks are given; of an accepted one first the listener's. */
+SLUICE_API void sluice_conn_set_user(struct sluice_conn *c, void *user);
+SLUICE_API void *sluice_conn_user(const struct sluice_conn *c);
+
+/** From the next callback on. Borrowed. */
+SLUICE_API void sluice_conn_set_events(struct sluice_conn *c,
+                                       const struct sluice_conn_events *events);
+
+SLUICE_API enum sluice_conn_state sluice_conn_state(const struct sluice_conn *c);
+SLUICE_API struct sluice_loop *sluice_conn_loop(const struct sluice_conn *c);
+
+/** Addresses as the socket has them: 0, -ENOTCONN, or another negative errno. *bytes: the room,
+ * then the length. */
+SLUICE_API int sluice_conn_local(const struct sluice_conn *c, struct sockaddr *out,
+                                 socklen_t *bytes);
+SLUICE_API int sluice_conn_peer(const struct sluice_conn *c, struct sockaddr *out,
+                                socklen_t *bytes);
+
+/* ---- listeners --------------------------------------------------------------------------------
+ */
+
+struct sluice_listen_config {
+    /** "tcp://address:port" (port 0: one that is free), or "unix:PATH". Borrowed for the call. */
+    const char *url;
+    /** Of the connections that are accepted; on_open is the first that is heard of one. */
+    const struct sluice_conn_events *events;
+    void *user;
+    /** Of the listener; may be NULL: it is closed, nothing is accepted any more. */
+    void (*on_close)(struct sluice_listener *l, void *user);
+    uint32_t backlog;         /* 0: 1024 (the kernel caps it at net.core.somaxconn) */
+    bool reuse_port;          /* SO_REUSEPORT: several loops listen there, the kernel shares out */
+    uint64_t read_timeout_ns; /* of the connections: see sluice_conn_set_read_timeout() */
+};
+
+/**
+ * Listen. With conns_max connections there, or where the process has no descriptor left, accepting
+ * waits until one closes: peers wait in the backlog.
+ *
+ * @return 0, or -EINVAL not such a URL or not an address; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL from
+ *         bind(2); -ENOBUFS there are conns_max listeners or none is allowed; another negative
+ *         errno. *out is NULL then.
+ */
+SLUICE_API int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
+                                    const struct sluice_listen_config *cfg, char *why,
+                                    size_t why_bytes);
+
+/** Accept no more. Connections live on. on_close follows, never from in here. Twice is once. A Unix
+ *  path stays: unlink it. */
+SLUICE_API void sluice_listener_close(struct sluice_listener *l);
+
+/** The address it is bound to: 0 or negative errno. *bytes: the room, then the length. */
+SLUICE_API int sluice_listener_address(const struct sluice_listener *l, struct sockaddr *out,
+                                       socklen_t *bytes);
+
+/** Its port; 0 for a Unix socket. */
+SLUICE_API uint16_t sluice_listener_port(const struct sluice_listener *l);
+
+/** Connections accepted so far; and times that accepting had to wait for a descriptor or a
+ *  connection to close. */
+SLUICE_API uint64_t sluice_listener_accepted(const struct sluice_listener *l);
+SLUICE_API uint64_t sluice_listener_waits(const struct sluice_listener *l);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

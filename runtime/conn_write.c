@@ -1,0 +1,161 @@
+/*
+ * Sending on a connection: a bounded queue of copies, one SEND at a time, and what comes behind the
+ * last byte: FIN or close.
+ */
+#include "conns.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- the queue ---- */
+
+static uint32_t queued(const struct sluice_conn *c)
+{
+    return c->queue.tail - c->queue.head;
+}
+
+/* The one used last is the one in the caches. */
+static void lend_queue(struct sluice_conn *c)
+{
+    struct sluice_conns *conns = c->conns;
+    SLUICE_CHECK(conns->queue_free_count > 0); /* there is one for each connection */
+    uint32_t i = conns->queue_free[--conns->queue_free_count];
+    c->queue = (struct conn_queue){.base = conns->queues + (size_t)i * conns->queue_bytes};
+}
+
+void sluice_conn_drop_queue(struct sluice_conn *c)
+{
+    struct sluice_conns *conns = c->conns;
+    if (!c->queue.base)
+        return;
+    size_t at = (size_t)(c->queue.base - conns->queues);
+    conns->queue_free[conns->queue_free_count++] = (uint32_t)(at / conns->queue_bytes);
+    c->queue = (struct conn_queue){0};
+}
+
+static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
+{
+    uint32_t size = c->conns->queue_bytes;
+    uint32_t at = c->queue.tail & (size - 1);
+    size_t first = bytes < size - at ? bytes : size - at;
+    memcpy(c->queue.base + at, data, first);
+    memcpy(c->queue.base, data + first, bytes - first);
+    c->queue.tail += (uint32_t)bytes;
+}
+
+bool sluice_conn_has_queued(const struct sluice_conn *c)
+{
+    return queued(c) > 0;
+}
+
+/* ---- sending ---- */
+
+/* Everything that was written has left. */
+static void end_sending(struct sluice_conn *c)
+{
+    if (c->out == OUT_CLOSE_DUE) {
+        sluice_conn_end_in_order(c);
+    } else if (c->out == OUT_FIN_DUE) {
+        c->out = OUT_OVER;
+        sluice_life_shutdown(&c->life);
+        if (c->in == IN_OVER)
+            sluice_conn_end_in_order(c);
+    }
+}
+
+void sluice_conn_flush(struct sluice_conn *c)
+{
+    if (c->sending || !sluice_life_is_live(&c->life))
+        return;
+    if (queued(c) == 0) {
+        end_sending(c);
+        return;
+    }
+    uint32_t size = c->conns->queue_bytes;
+    uint32_t at = c->queue.head & (size - 1);
+    c->send_op.send.addr = c->queue.base + at;
+    c->send_op.send.bytes = queued(c) < size - at ? queued(c) : size - at;
+    if (sluice_life_begin(&c->life, &c->send_op))
+        sluice_conns_due(c, DUE_SEND); /* no room now: in the next turn */
+    else
+        c->sending = true;
+}
+
+static void tell_drained(struct sluice_conn *c)
+{
+    if (!c->wants_drain || c->out != OUT_OPEN || queued(c) > c->conns->queue_bytes / 2)
+        return;
+    c->wants_drain = false;
+    if (c->events->on_drain)
+        c->events->on_drain(c, c->user);
+}
+
+static void on_send(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
+    (void)more;
+    c->sending = false;
+    if (sluice_life_is_live(&c->life) && result < 0) {
+        sluice_life_close(&c->life, sluice_life_reason(-result), -result);
+    } else if (sluice_life_is_live(&c->life)) {
+        c->queue.head += (uint32_t)result;
+        if (queued(c) == 0)
+            sluice_conn_drop_queue(c);
+        tell_drained(c);
+        sluice_conn_flush(c);
+    }
+    sluice_life_end(&c->life);
+}
+
+void sluice_conn_send_init(struct sluice_conn *c)
+{
+    sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
+    c->send_op.flags = SLUICE_OP_WAITALL;
+}
+
+/* ---- writing ---- */
+
+static int may_write(struct sluice_conn *c, size_t bytes)
+{
+    SLUICE_CHECK(c->magic == CONN_MAGIC); /* a call after on_close */
+    if (c->life.state < SLUICE_CONN_OPEN)
+        return -ENOTCONN;
+    if (c->life.state != SLUICE_CONN_OPEN || c->out != OUT_OPEN)
+        return -EPIPE;
+    if (bytes > c->conns->queue_bytes)
+        return -EMSGSIZE;
+    if (bytes > c->conns->queue_bytes - queued(c)) {
+        c->wants_drain = true;
+        return -EAGAIN;
+    }
+    return 0;
+}
+
+int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < iov_count; i++)
+        bytes += iov[i].iov_len;
+    int err = may_write(c, bytes);
+    if (err || bytes == 0)
+        return err;
+    if (!c->queue.base)
+        lend_queue(c);
+    for (int i = 0; i < iov_count; i++)
+        put(c, iov[i].iov_base, iov[i].iov_len);
+    sluice_conns_due(c, DUE_SEND);
+    return 0;
+}
+
+int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes)
+{
+    const struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
+    return sluice_conn_writev(c, &iov, 1);
+}
+
+size_t sluice_conn_queued(const struct sluice_conn *c)
+{
+    SLUICE_CHECK(c->magic == CONN_MAGIC);
+    return queued(c);
+}

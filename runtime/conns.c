@@ -1,0 +1,259 @@
+/*
+ * The connections of one loop as a whole: memory, the end of the turn, starvation.
+ */
+#include "conns.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#define QUEUE_BYTES_DEFAULT   (64u << 10)
+#define CLOSE_TIMEOUT_DEFAULT (5 * SLUICE_NS_PER_S)
+
+/* ---- what is due ---- */
+
+void sluice_conns_due(struct sluice_conn *c, enum conn_due what)
+{
+    struct sluice_conns *conns = c->conns;
+    if (c->life.state >= SLUICE_CONN_CLOSING)
+        return; /* nothing is any more */
+    if (!c->due) {
+        c->due_next = NULL;
+        *conns->due_end = c;
+        conns->due_end = &c->due_next;
+    }
+    c->due |= (uint8_t)what;
+}
+
+static bool run_due(struct sluice_conns *conns)
+{
+    struct sluice_conn *c = conns->due, *next;
+    conns->due = NULL;
+    conns->due_end = &conns->due;
+    bool did = c != NULL;
+    for (; c; c = next) {
+        next = c->due_next;
+        unsigned due = c->due;
+        c->due = 0;
+        if (due & DUE_RECEIVE)
+            sluice_conn_receive(c);
+        if (due & DUE_SEND)
+            sluice_conn_flush(c);
+    }
+    return did;
+}
+
+/* ---- starvation ---- */
+
+static uint32_t buffers_free(const struct sluice_conns *conns)
+{
+    return conns->loop->be->pool.count - conns->leased;
+}
+
+/* Told that there is no buffer where we know of one: those of completions that we have yet to see
+ * count as free here, and are leased before this one is submitted again. */
+void sluice_conns_starve(struct sluice_conn *c)
+{
+    struct sluice_conns *conns = c->conns;
+    SLUICE_CHECK(c->starved_link == NULL);
+    c->starved_next = NULL;
+    c->starved_link = conns->starved_end;
+    *conns->starved_end = c;
+    conns->starved_end = &c->starved_next;
+}
+
+void sluice_conns_unstarve(struct sluice_conn *c)
+{
+    if (!c->starved_link)
+        return;
+    *c->starved_link = c->starved_next;
+    if (c->starved_next)
+        c->starved_next->starved_link = c->starved_link;
+    else
+        c->conns->starved_end = c->starved_link;
+    c->starved_link = NULL;
+}
+
+/* One for each buffer. One that has nothing to receive takes none: the end of the turn goes on. */
+void sluice_conns_feed(struct sluice_conns *conns)
+{
+    for (uint32_t n = buffers_free(conns); n > 0 && conns->starved; n--) {
+        struct sluice_conn *c = conns->starved;
+        sluice_conns_unstarve(c);
+        sluice_conns_due(c, DUE_RECEIVE);
+    }
+}
+
+/* ---- the end of the turn ---- */
+
+static void reclaim(struct sluice_conns *conns)
+{
+    while (conns->closed) {
+        struct sluice_conn *c = conns->closed;
+        conns->closed = c->next;
+        c->magic = 0;
+        c->next = conns->free;
+        conns->free = c;
+        conns->used--;
+    }
+}
+
+static struct sluice_conns *of_source(struct sluice_source *src)
+{
+    return SLUICE_CONTAINER_OF(src, struct sluice_conns, source);
+}
+
+static bool is_pending(struct sluice_source *src)
+{
+    const struct sluice_conns *conns = of_source(src);
+    return conns->due || conns->closed || (conns->starved && buffers_free(conns) > 0);
+}
+
+static bool work(struct sluice_source *src)
+{
+    struct sluice_conns *conns = of_source(src);
+    if (!is_pending(src))
+        return false;
+    sluice_conns_feed(conns);
+    run_due(conns);
+    if (conns->closed) {
+        reclaim(conns);
+        sluice_listener_retry(conns);
+    }
+    return true;
+}
+
+static void nothing(struct sluice_source *src)
+{
+    (void)src;
+}
+
+/* ---- memory ---- */
+
+struct sluice_conn *sluice_conns_take(struct sluice_conns *conns)
+{
+    struct sluice_conn *c = conns->free;
+    if (!c)
+        return NULL;
+    conns->free = c->next;
+    conns->used++;
+    return c;
+}
+
+void sluice_conns_put_back(struct sluice_conn *c)
+{
+    c->next = c->conns->closed;
+    c->conns->closed = c;
+}
+
+static uint32_t round_up_power(uint32_t n)
+{
+    uint32_t p = 1;
+    while (p < n)
+        p *= 2;
+    return p;
+}
+
+static void free_memory(struct sluice_conns *conns)
+{
+    free(conns->all);
+    free(conns->leases);
+    free(conns->queues);
+    free(conns->queue_free);
+    free(conns);
+}
+
+static int allocate(struct sluice_conns *conns)
+{
+    uint32_t bufs = conns->loop->be->pool.count;
+    conns->all = calloc(conns->max, sizeof(*conns->all));
+    conns->leases = calloc(bufs, sizeof(*conns->leases));
+    conns->queues = malloc((size_t)conns->max * conns->queue_bytes);
+    conns->queue_free = calloc(conns->max, sizeof(*conns->queue_free));
+    if (!conns->all || !conns->leases || !conns->queues || !conns->queue_free)
+        return -ENOMEM;
+    for (uint32_t i = conns->max; i-- > 0;) {
+        conns->all[i].next = conns->free;
+        conns->free = &conns->all[i];
+        conns->queue_free[conns->queue_free_count++] = i;
+    }
+    return 0;
+}
+
+int sluice_conns_create(struct sluice_conns **out, struct sluice_loop *loop,
+                        const struct sluice_loop_config *cfg)
+{
+    *out = NULL;
+    if (cfg->conns_max == 0)
+        return 0;
+    struct sluice_conns *conns = calloc(1, sizeof(*conns));
+    if (!conns)
+        return -ENOMEM;
+    conns->loop = loop;
+    conns->max = cfg->conns_max;
+    conns->due_end = &conns->due;
+    conns->starved_end = &conns->starved;
+    conns->queue_bytes =
+        round_up_power(cfg->send_queue_bytes ? cfg->send_queue_bytes : QUEUE_BYTES_DEFAULT);
+    conns->close_timeout_ns = cfg->close_timeout_ns ? cfg->close_timeout_ns : CLOSE_TIMEOUT_DEFAULT;
+    int err = allocate(conns);
+    if (err) {
+        free_memory(conns);
+        return err;
+    }
+    conns->source = (struct sluice_source){
+        .work = work, .settle = nothing, .park = nothing, .pending = is_pending, .unpark = nothing};
+    sluice_loop_add_source(loop, &conns->source);
+    *out = conns;
+    return 0;
+}
+
+void sluice_conns_destroy(struct sluice_conns *conns)
+{
+    if (!conns)
+        return;
+    for (uint32_t i = 0; i < CONNS_LISTENERS; i++)
+        if (conns->listeners[i].magic)
+            sluice_listener_close(&conns->listeners[i]);
+    for (uint32_t i = 0; i < conns->max; i++)
+        if (conns->all[i].magic)
+            sluice_conn_abort(&conns->all[i]);
+    int n = 0;
+    while ((conns->used || conns->listening) && n >= 0)
+        n = sluice_loop_turn(conns->loop);
+    SLUICE_CHECK(conns->leased == 0); /* buffers that were retained and not released */
+    sluice_loop_remove_source(conns->loop, &conns->source);
+    free_memory(conns);
+}
+
+/* ---- in words, and addresses ---- */
+
+int sluice_conns_refuse(char *why, size_t why_bytes, int err, const char *fmt, ...)
+{
+    if (!why || why_bytes == 0)
+        return err;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, why_bytes, fmt, ap);
+    va_end(ap);
+    return err;
+}
+
+int sluice_conns_unix(struct sluice_addresses *out, const char *url)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (strncmp(url, "unix:", 5) != 0)
+        return -EINVAL;
+    size_t n = strlen(url + 5);
+    if (n == 0 || n >= sizeof(addr.sun_path))
+        return -EINVAL;
+    memcpy(addr.sun_path, url + 5, n + 1);
+    memcpy(&out->at[0].addr, &addr, sizeof(addr));
+    out->at[0].bytes = sizeof(addr);
+    out->count = 1;
+    return 0;
+}

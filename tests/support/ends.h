@@ -1,0 +1,203 @@
+/*
+ * Two ends of connections on one loop, on any backend: what each heard is written down.
+ */
+#ifndef SLUICE_TESTS_ENDS_H
+#define SLUICE_TESTS_ENDS_H
+
+#include "backends/sim/sim.h"
+#include "conns.h"
+#include "base/clock.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one end heard, and what it does when it hears it. */
+struct heard {
+    struct sluice_conn *conn; /* NULL: not there, or over */
+    int opened, data, drained, eofs, closed;
+    enum sluice_reason reason;
+    int os_error;
+    uint8_t *bytes;
+    size_t count, room;
+    void (*then)(struct heard *h, const char *what); /* at each callback, or NULL */
+};
+
+static inline void heard_what(struct heard *h, const char *what)
+{
+    if (h->then)
+        h->then(h, what);
+}
+
+static inline void heard_open(struct sluice_conn *c, void *user)
+{
+    struct heard *h = user;
+    cr_assert_eq(h->closed, 0);
+    h->conn = c;
+    h->opened++;
+    heard_what(h, "open");
+}
+
+static inline void heard_data(struct sluice_conn *c, struct sluice_buf *buf, void *user)
+{
+    struct heard *h = user;
+    cr_assert_eq(h->conn, c);
+    cr_assert_eq(h->closed, 0);
+    cr_assert_gt(buf->bytes, 0);
+    while (h->count + buf->bytes > h->room)
+        h->bytes = realloc(h->bytes, h->room = h->room ? 2 * h->room : 65536);
+    memcpy(h->bytes + h->count, buf->data, buf->bytes);
+    h->count += buf->bytes;
+    h->data++;
+    heard_what(h, "data");
+}
+
+static inline void heard_drain(struct sluice_conn *c, void *user)
+{
+    struct heard *h = user;
+    (void)c;
+    cr_assert_eq(h->closed, 0);
+    h->drained++;
+    heard_what(h, "drain");
+}
+
+static inline void heard_eof(struct sluice_conn *c, void *user)
+{
+    struct heard *h = user;
+    (void)c;
+    cr_assert_eq(h->closed, 0);
+    cr_assert_eq(h->eofs, 0);
+    h->eofs++;
+    heard_what(h, "eof");
+}
+
+static inline void heard_close(struct sluice_conn *c, enum sluice_reason reason, int os_error,
+                               void *user)
+{
+    struct heard *h = user;
+    (void)c;
+    cr_assert_eq(h->closed, 0);
+    h->closed++;
+    h->reason = reason;
+    h->os_error = os_error;
+    heard_what(h, "close");
+    h->conn = NULL;
+}
+
+static const struct sluice_conn_events heard_events = {.on_open = heard_open,
+                                                       .on_data = heard_data,
+                                                       .on_drain = heard_drain,
+                                                       .on_eof = heard_eof,
+                                                       .on_close = heard_close};
+
+/* ---- a loop, a listener, two ends ---- */
+
+struct conns_world {
+    struct sluice_loop *loop;
+    struct sluice_listener *listener;
+    char url[64];
+    struct heard client, server;
+};
+
+static inline bool world_is_sim(const struct conns_world *w)
+{
+    return w->loop->be->ops == &sluice_backend_sim;
+}
+
+static inline struct sluice_loop *world_loop(const char *backend,
+                                             const struct sluice_loop_config *cfg)
+{
+    struct sluice_loop *loop = NULL;
+    struct sluice_loop_config mine = *cfg;
+    char why[200] = "";
+    mine.backend = backend;
+    if (strcmp(backend, "sim") == 0)
+        cr_assert_eq(sluice_loop_create_on(&loop, &sluice_backend_sim, &mine, 7), 0);
+    else if (sluice_loop_create(&loop, &mine, why, sizeof(why)))
+        cr_skip_test("%s", why);
+    return loop;
+}
+
+static inline void world_listen(struct conns_world *w)
+{
+    char why[200] = "";
+    const struct sluice_listen_config cfg = {
+        .url = "tcp://127.0.0.1:0", .events = &heard_events, .user = &w->server};
+    cr_assert_eq(sluice_listener_open(&w->listener, w->loop, &cfg, why, sizeof(why)), 0, "%s", why);
+    snprintf(w->url, sizeof(w->url), "tcp://127.0.0.1:%u", sluice_listener_port(w->listener));
+}
+
+static inline void world_open(struct conns_world *w, const char *backend,
+                              const struct sluice_loop_config *cfg)
+{
+    *w = (struct conns_world){.loop = world_loop(backend, cfg)};
+    world_listen(w);
+}
+
+static inline void world_connect(struct conns_world *w)
+{
+    char why[200] = "";
+    const struct sluice_connect_config cfg = {
+        .url = w->url, .events = &heard_events, .user = &w->client};
+    cr_assert_eq(sluice_conn_connect(&w->client.conn, w->loop, &cfg, why, sizeof(why)), 0, "%s",
+                 why);
+}
+
+static inline void world_close(struct conns_world *w)
+{
+    sluice_loop_destroy(w->loop);
+    free(w->client.bytes);
+    free(w->server.bytes);
+}
+
+static inline void world_turn(struct conns_world *w)
+{
+    cr_assert_geq(sluice_loop_turn(w->loop), 0);
+    if (world_is_sim(w))
+        sluice_sim_advance(w->loop->be, 10 * SLUICE_NS_PER_US);
+}
+
+/* Turns until it holds, ten seconds of the loop's clock at most. */
+#define TURN_UNTIL(w, cond)                                                   \
+    do {                                                                      \
+        sluice_loop_refresh_now((w)->loop);                                   \
+        uint64_t limit_ns_ = (w)->loop->now_ns + 10 * SLUICE_NS_PER_S;        \
+        while (!(cond)) {                                                     \
+            cr_assert_lt((w)->loop->now_ns, limit_ns_, "in time: %s", #cond); \
+            world_turn(w);                                                    \
+        }                                                                     \
+    } while (0)
+
+/* Turns for so long, for what must not happen. */
+static inline void world_pass(struct conns_world *w, uint64_t ns)
+{
+    sluice_loop_refresh_now(w->loop);
+    uint64_t until_ns = w->loop->now_ns + ns;
+    while (w->loop->now_ns < until_ns)
+        world_turn(w);
+}
+
+/* Connected, both ends known. */
+static inline void world_pair(struct conns_world *w)
+{
+    world_connect(w);
+    TURN_UNTIL(w, w->client.opened && w->server.opened);
+}
+
+/* Each test runs on each of these. */
+struct on_backend {
+    char name[16];
+};
+static struct on_backend on_backends[] = {{"uring"}, {"ev:epoll"}, {"sim"}};
+
+#define EACH_BACKEND(suite, test)                                                 \
+    ParameterizedTestParameters(suite, test)                                      \
+    {                                                                             \
+        return cr_make_param_array(struct on_backend, on_backends,                \
+                                   sizeof(on_backends) / sizeof(on_backends[0])); \
+    }                                                                             \
+    ParameterizedTest(struct on_backend *on, suite, test)
+
+#endif
