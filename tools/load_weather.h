@@ -1,0 +1,34 @@
+/*
+ * What the machine was like while sluice load measured, and whether that spoils the numbers.
+ */
+#ifndef SLUICE_TOOLS_LOAD_WEATHER_H
+#define SLUICE_TOOLS_LOAD_WEATHER_H
+
+#include "json.h"
+
+#define WEATHER_GAP_NS        50000u /* an idle spin that was away for longer */
+#define WEATHER_DISTURBED_PPM 30000u /* of the time spent waiting for a core */
+
+struct weather {
+    char clock_source[32], governor[32]; /* "": not known */
+    uint32_t cores;                      /* this process may use */
+    uint64_t gaps_before_per_s, gaps_after_per_s;
+    uint64_t gap_max_ns;
+    uint64_t wait_ns, since_ns; /* for a core, of this thread; UINT64_MAX: not known */
+    uint64_t wait_ppm;
+};
+
+/** Look around, and spin 100 ms to count gaps. */
+void weather_begin(struct weather *w);
+
+/** When what counts begins, and when it ended: the time waited for a core in between. */
+void weather_mark(struct weather *w);
+void weather_marked(struct weather *w);
+
+/** The second spin. */
+void weather_end(struct weather *w);
+
+void weather_write(const struct weather *w, struct json *j);
+void weather_print(const struct weather *w, FILE *out);
+
+#endif
