@@ -1,19 +1,131 @@
 /*
- * Leases: who has a receive buffer, until it goes back to the backend's pool.
+ * Leases: who has a buffer until it goes back, and who waits for one.
  */
 #include "conns.h"
 #include "base/check.h"
 
-struct sluice_lease *sluice_lease_take(struct sluice_conns *conns, uint16_t buffer, size_t bytes)
+#include <errno.h>
+#include <stdlib.h>
+
+#define PLAIN_BUFS 64u /* of a record each */
+
+/* ---- the pools ---- */
+
+int sluice_leases_init(struct sluice_conns *conns)
 {
-    struct sluice_lease *lease = &conns->leases[buffer];
+    struct lease_pool *wire = &conns->leases[LEASE_WIRE];
+    for (int kind = 0; kind < LEASE_KINDS; kind++)
+        conns->leases[kind].starved_end = &conns->leases[kind].starved;
+    wire->count = conns->loop->be->pool.count;
+    wire->all = calloc(wire->count, sizeof(*wire->all));
+    return wire->all ? 0 : -ENOMEM;
+}
+
+void sluice_leases_fini(struct sluice_conns *conns)
+{
+    for (int kind = 0; kind < LEASE_KINDS; kind++)
+        free(conns->leases[kind].all);
+    free(conns->plain);
+}
+
+int sluice_leases_init_plain(struct sluice_conns *conns)
+{
+    struct lease_pool *pool = &conns->leases[LEASE_PLAIN];
+    if (conns->plain)
+        return 0;
+    pool->all = calloc(PLAIN_BUFS, sizeof(*pool->all));
+    conns->plain = pool->all ? malloc((size_t)PLAIN_BUFS * SLUICE_TLS_RECORD_MAX) : NULL;
+    if (!conns->plain) {
+        free(pool->all);
+        pool->all = NULL;
+        return -ENOMEM;
+    }
+    pool->count = PLAIN_BUFS;
+    for (uint32_t i = PLAIN_BUFS; i-- > 0;) {
+        pool->all[i].buf.data = conns->plain + (size_t)i * SLUICE_TLS_RECORD_MAX;
+        pool->all[i].conns = conns;
+        pool->all[i].kind = LEASE_PLAIN;
+        pool->all[i].next = pool->free;
+        pool->free = &pool->all[i];
+    }
+    return 0;
+}
+
+/* ---- who waits for one ---- */
+
+void sluice_conn_starve(struct sluice_conn *c, enum lease_kind kind)
+{
+    struct lease_pool *pool = &c->conns->leases[kind];
+    if (c->starved_link)
+        return; /* for the other kind: it receives again when it has that */
+    c->starved_kind = (uint8_t)kind;
+    c->starved_next = NULL;
+    c->starved_link = pool->starved_end;
+    *pool->starved_end = c;
+    pool->starved_end = &c->starved_next;
+}
+
+void sluice_conn_unstarve(struct sluice_conn *c)
+{
+    if (!c->starved_link)
+        return;
+    *c->starved_link = c->starved_next;
+    if (c->starved_next)
+        c->starved_next->starved_link = c->starved_link;
+    else
+        c->conns->leases[c->starved_kind].starved_end = c->starved_link;
+    c->starved_link = NULL;
+}
+
+bool sluice_leases_may_feed(const struct sluice_conns *conns)
+{
+    for (int kind = 0; kind < LEASE_KINDS; kind++)
+        if (conns->leases[kind].starved && conns->leases[kind].leased < conns->leases[kind].count)
+            return true;
+    return false;
+}
+
+/* One for each buffer. Those of completions that we have yet to see count as free here: whoever is
+ * told once more that there is none waits again. One that has nothing to receive takes none: the
+ * next turn goes on with those behind it. */
+void sluice_leases_feed(struct sluice_conns *conns)
+{
+    for (int kind = 0; kind < LEASE_KINDS; kind++) {
+        struct lease_pool *pool = &conns->leases[kind];
+        for (uint32_t n = pool->count - pool->leased; n > 0 && pool->starved; n--) {
+            struct sluice_conn *c = pool->starved;
+            sluice_conn_unstarve(c);
+            sluice_conns_due(c, DUE_RECEIVE);
+        }
+    }
+}
+
+/* ---- leases ---- */
+
+struct sluice_lease *sluice_lease_wire(struct sluice_conns *conns, uint16_t buffer, size_t bytes)
+{
+    struct lease_pool *pool = &conns->leases[LEASE_WIRE];
+    struct sluice_lease *lease = &pool->all[buffer];
     SLUICE_CHECK(lease->refs == 0);
     *lease = (struct sluice_lease){
         .buf = {.data = sluice_pool_at(&conns->loop->be->pool, buffer), .bytes = bytes},
         .conns = conns,
         .refs = 1,
-        .buffer = buffer};
-    conns->leased++;
+        .buffer = buffer,
+        .kind = LEASE_WIRE};
+    pool->leased++;
+    return lease;
+}
+
+struct sluice_lease *sluice_lease_plain(struct sluice_conns *conns)
+{
+    struct lease_pool *pool = &conns->leases[LEASE_PLAIN];
+    struct sluice_lease *lease = pool->free;
+    if (!lease)
+        return NULL;
+    pool->free = lease->next;
+    pool->leased++;
+    lease->refs = 1;
     return lease;
 }
 
@@ -33,9 +145,15 @@ void sluice_buf_release(struct sluice_buf *buf)
 {
     struct sluice_lease *lease = lease_of(buf);
     struct sluice_conns *conns = lease->conns;
+    struct lease_pool *pool = &conns->leases[lease->kind];
     if (--lease->refs > 0)
         return;
-    conns->leased--;
-    conns->loop->be->ops->pool_put(conns->loop->be, lease->buffer);
-    sluice_conns_feed(conns);
+    pool->leased--;
+    if (lease->kind == LEASE_WIRE) {
+        conns->loop->be->ops->pool_put(conns->loop->be, lease->buffer);
+    } else {
+        lease->next = pool->free;
+        pool->free = lease;
+    }
+    sluice_leases_feed(conns);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
+#define TLS_TIMEOUT_DEFAULT     (10 * SLUICE_NS_PER_S)
 
 static struct sluice_conn *of_life(struct sluice_life *life)
 {
@@ -25,35 +26,30 @@ static void check(const struct sluice_conn *c)
     SLUICE_CHECK(c->magic == CONN_MAGIC); /* a call after on_close */
 }
 
-/* It closes, or is about to: the user hears of nothing but on_close. */
-static bool is_leaving(const struct sluice_conn *c)
+bool sluice_conn_is_leaving(const struct sluice_conn *c)
 {
-    return !sluice_life_is_live(&c->life) || c->out == OUT_CLOSE_DUE;
+    return !sluice_life_receives(&c->life) || c->out == OUT_CLOSE_DUE;
 }
 
 /* ---- the end ---- */
 
 static void ended_first(struct sluice_conn *c, enum sluice_reason by)
 {
-    if (c->in_order == SLUICE_REASON_NONE)
-        c->in_order = by;
+    if (c->end == SLUICE_REASON_NONE)
+        c->end = by;
 }
 
-void sluice_conn_end_in_order(struct sluice_conn *c)
+void sluice_conn_finish(struct sluice_conn *c)
 {
-    sluice_life_close(&c->life, c->in_order, 0);
+    sluice_life_close(&c->life, c->end, 0);
 }
 
-static void told_end(struct sluice_conn *c)
+void sluice_conn_told_end(struct sluice_conn *c)
 {
     c->in = IN_OVER;
-    if (c->in_error) {
-        sluice_life_close(&c->life, sluice_life_reason(-c->in_error), -c->in_error);
-        return;
-    }
     ended_first(c, SLUICE_REASON_PEER_CLOSE);
     if (c->out == OUT_OVER)
-        sluice_conn_end_in_order(c);
+        sluice_conn_finish(c);
     else if (c->events->on_eof)
         c->events->on_eof(c, c->user);
     else
@@ -108,17 +104,43 @@ static void hold(struct sluice_conn *c, struct sluice_lease *lease)
     c->held_end = &lease->next;
 }
 
-static void deliver(struct sluice_conn *c)
+struct sluice_lease *sluice_conn_unhold(struct sluice_conn *c)
 {
-    while (c->held && !c->paused && !is_leaving(c)) {
-        struct sluice_lease *lease = c->held;
-        c->held = lease->next;
-        if (!c->held)
-            c->held_end = &c->held;
-        if (c->events->on_data)
-            c->events->on_data(c, &lease->buf, c->user);
-        sluice_buf_release(&lease->buf);
-    }
+    struct sluice_lease *lease = c->held;
+    c->held = lease->next;
+    if (!c->held)
+        c->held_end = &c->held;
+    return lease;
+}
+
+void sluice_conn_deliver(struct sluice_conn *c, struct sluice_lease *lease)
+{
+    if (c->events->on_data)
+        c->events->on_data(c, &lease->buf, c->user);
+    sluice_buf_release(&lease->buf);
+}
+
+static void deliver_held(struct sluice_conn *c)
+{
+    while (c->held && !c->paused && !sluice_conn_is_leaving(c))
+        sluice_conn_deliver(c, sluice_conn_unhold(c));
+}
+
+/* The end that came: a failure of the socket, or the peer's. */
+static void end_receiving(struct sluice_conn *c)
+{
+    if (c->in_error)
+        sluice_life_close(&c->life, sluice_life_reason(-c->in_error), -c->in_error);
+    else if (c->tls)
+        sluice_conn_tls_eof(c);
+    else
+        sluice_conn_told_end(c);
+}
+
+/* Received, or decrypted, and not delivered: TLS may have it wait for a buffer or for room. */
+static bool has_unread(const struct sluice_conn *c)
+{
+    return c->held || (c->tls && (c->tls->output_full || c->tls->session->pending));
 }
 
 static void arm(struct sluice_conn *c)
@@ -133,13 +155,17 @@ static void arm(struct sluice_conn *c)
 
 void sluice_conn_receive(struct sluice_conn *c)
 {
-    deliver(c);
-    if (c->held || c->paused || is_leaving(c))
+    if (c->tls)
+        sluice_conn_tls_receive(c);
+    else
+        deliver_held(c);
+    bool is_paused = c->paused && sluice_life_is_live(&c->life); /* a handshake goes on */
+    if (has_unread(c) || is_paused || sluice_conn_is_leaving(c))
         return;
     if (c->in == IN_OPEN)
         arm(c);
     else if (c->in == IN_ENDING)
-        told_end(c);
+        end_receiving(c);
 }
 
 /* A reset that a SEND heard of looks like an end: backend.h, 10. */
@@ -155,18 +181,18 @@ static void note_end(struct sluice_conn *c, int32_t result)
 static void on_recv(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, recv_op);
-    bool wanted = !is_leaving(c);
+    bool wanted = !sluice_conn_is_leaving(c);
     c->receiving = more;
     if (result > 0) {
-        struct sluice_lease *lease = sluice_lease_take(c->conns, op->pooled.buffer, (size_t)result);
+        struct sluice_lease *lease = sluice_lease_wire(c->conns, op->pooled.buffer, (size_t)result);
         c->heard_ns = c->conns->loop->now_ns;
-        if (wanted)
+        if (wanted && c->in != IN_OVER)
             hold(c, lease);
         else
             sluice_buf_release(&lease->buf);
     } else if (wanted && result == -ENOBUFS) {
-        sluice_conns_starve(c);
-    } else if (wanted && result != -ECANCELED) {
+        sluice_conn_starve(c, LEASE_WIRE);
+    } else if (wanted && result != -ECANCELED && c->in != IN_OVER) {
         note_end(c, result);
     }
     if (wanted)
@@ -177,13 +203,24 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
 
 /* ---- life ---- */
 
-static const struct sluice_life_config adopted_cfg;
+/* Nothing of it is asked for any more. */
+static const struct sluice_life_config past_cfg;
 
 static void forget_dial(struct sluice_conn *c)
 {
     free(c->life.dial);
     c->life.dial = NULL;
-    c->life.cfg = &adopted_cfg;
+    c->life.cfg = &past_cfg;
+}
+
+static void on_life_secure(struct sluice_life *life)
+{
+    struct sluice_conn *c = of_life(life);
+    char host[URL_HOST_MAX] = "";
+    if (life->dial)
+        memcpy(host, life->dial->url.host, sizeof(host));
+    forget_dial(c);
+    sluice_conn_tls_begin(c, host[0] ? host : NULL);
 }
 
 static void on_life_state(struct sluice_life *life)
@@ -200,15 +237,14 @@ static void on_life_open(struct sluice_life *life)
         watch_silence(c);
     if (c->events->on_open)
         c->events->on_open(c, c->user);
-    if (!is_leaving(c))
-        sluice_conn_receive(c);
+    sluice_conns_due(c, DUE_RECEIVE); /* not in here: TLS may be reading just now */
 }
 
 static void on_quiesce(struct sluice_life *life)
 {
     struct sluice_conn *c = of_life(life);
     sluice_timer_stop(&c->timer);
-    sluice_conns_unstarve(c);
+    sluice_conn_unstarve(c);
     stop_receiving(c);
     backend_of(c)->ops->cancel(backend_of(c), &c->send_op);
     drop_held(c);
@@ -222,11 +258,12 @@ static void on_life_closed(struct sluice_life *life)
     life->loop->active--;
     if (c->events->on_close)
         c->events->on_close(c, life->reason, life->os_error, c->user);
+    sluice_conn_tls_end(c);
     sluice_conns_put_back(c);
 }
 
 static const struct sluice_life_events life_events = {.state = on_life_state,
-                                                      .secure = on_life_state,
+                                                      .secure = on_life_secure,
                                                       .open = on_life_open,
                                                       .quiesce = on_quiesce,
                                                       .closed = on_life_closed};
@@ -244,12 +281,14 @@ static void init(struct sluice_conn *c, struct sluice_conns *conns,
     c->events = events;
     c->user = user;
     c->queue = (struct conn_queue){0};
+    c->tls_ctx = NULL;
+    c->tls = NULL;
     c->held = NULL;
     c->held_end = &c->held;
     c->in_error = 0;
-    c->in_order = SLUICE_REASON_NONE;
+    c->end = SLUICE_REASON_NONE;
     c->starved_link = NULL;
-    sluice_life_init(&c->life, conns->loop, &adopted_cfg, &life_events);
+    sluice_life_init(&c->life, conns->loop, &past_cfg, &life_events);
     sluice_op_init(&c->recv_op, SLUICE_OP_RECV, on_recv);
     c->recv_op.flags = SLUICE_OP_MULTI | SLUICE_OP_POOLED;
     sluice_conn_send_init(c);
@@ -260,6 +299,9 @@ void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd)
 {
     init(c, l->conns, l->events, l->user);
     c->read_timeout_ns = l->read_timeout_ns;
+    c->tls_ctx = l->tls;
+    c->life.is_tls = l->tls != NULL;
+    c->life.cfg = &l->life_cfg;
     sluice_life_adopt(&c->life, fd);
 }
 
@@ -275,10 +317,29 @@ static int parse(const char *url, struct sluice_url *parsed, struct sluice_addre
     if (!url || sluice_url_parse(parsed, url))
         return sluice_conns_refuse(why, why_bytes, -EINVAL,
                                    "%s: not a URL: tcp://host:port or unix:PATH", url ? url : "");
-    if (strcmp(parsed->scheme, "tcp") != 0)
+    if (strcmp(parsed->scheme, "tcp") != 0 && strcmp(parsed->scheme, "tls") != 0)
         return sluice_conns_refuse(why, why_bytes, -EPROTONOSUPPORT,
-                                   "%s: there are tcp:// and unix:", url);
+                                   "%s: there are tcp://, tls:// and unix:", url);
     return 0;
+}
+
+/* Without one: the system's CAs, read once for each loop. */
+static int find_tls(struct sluice_loop *loop, const struct sluice_connect_config *cfg,
+                    const struct sluice_tls **out, char *why, size_t why_bytes)
+{
+    const struct sluice_tls_config verified = {.role = SLUICE_TLS_CLIENT};
+    *out = cfg->tls;
+    if (cfg->tls && cfg->tls->role != SLUICE_TLS_CLIENT)
+        return sluice_conns_refuse(why, why_bytes, -EINVAL,
+                                   "%s: its tls is a server's: connecting takes a client's",
+                                   cfg->url);
+    if (cfg->tls || !loop->conns)
+        return 0;
+    int err = 0;
+    if (!loop->conns->tls_default)
+        err = sluice_tls_create(&loop->conns->tls_default, &verified, NULL, why, why_bytes);
+    *out = loop->conns->tls_default;
+    return err;
 }
 
 static int dial(struct sluice_conn *c, const struct sluice_connect_config *cfg,
@@ -287,11 +348,12 @@ static int dial(struct sluice_conn *c, const struct sluice_connect_config *cfg,
     struct conn_dial *d = calloc(1, sizeof(*d));
     if (!d)
         return -ENOMEM;
-    d->cfg = (struct sluice_life_config){.connect_timeout_ns = cfg->connect_timeout_ns
-                                                                   ? cfg->connect_timeout_ns
-                                                                   : CONNECT_TIMEOUT_DEFAULT,
-                                         .rcvbuf_bytes = cfg->rcvbuf_bytes,
-                                         .sndbuf_bytes = cfg->sndbuf_bytes};
+    d->cfg = (struct sluice_life_config){
+        .connect_timeout_ns =
+            cfg->connect_timeout_ns ? cfg->connect_timeout_ns : CONNECT_TIMEOUT_DEFAULT,
+        .tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT,
+        .rcvbuf_bytes = cfg->rcvbuf_bytes,
+        .sndbuf_bytes = cfg->sndbuf_bytes};
     c->life.cfg = &d->cfg;
     if (path->count == 0)
         return sluice_dial_start(&d->dial, &c->life, url);
@@ -309,6 +371,11 @@ int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
     int err = parse(cfg->url, &url, &path, why, why_bytes);
     if (err)
         return err;
+    const struct sluice_tls *tls = NULL;
+    if (path.count == 0 && strcmp(url.scheme, "tls") == 0)
+        err = find_tls(loop, cfg, &tls, why, why_bytes);
+    if (err)
+        return err;
     struct sluice_conn *c = loop->conns ? sluice_conns_take(loop->conns) : NULL;
     if (!c)
         return sluice_conns_refuse(why, why_bytes, -ENOBUFS,
@@ -316,6 +383,8 @@ int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
                                    loop->conns ? loop->conns->max : 0);
     init(c, loop->conns, cfg->events, cfg->user);
     c->read_timeout_ns = cfg->read_timeout_ns;
+    c->tls_ctx = tls;
+    c->life.is_tls = tls != NULL;
     err = dial(c, cfg, &url, &path);
     if (err) { /* nobody has heard of it */
         forget_dial(c);
@@ -333,12 +402,12 @@ int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
 void sluice_conn_pause(struct sluice_conn *c)
 {
     check(c);
-    if (c->paused || is_leaving(c)) {
-        c->paused = true;
+    if (c->paused)
         return;
-    }
     c->paused = true;
-    sluice_conns_unstarve(c);
+    if (!sluice_life_is_live(&c->life))
+        return;
+    sluice_conn_unstarve(c);
     stop_receiving(c);
 }
 
@@ -358,7 +427,7 @@ int sluice_conn_shutdown(struct sluice_conn *c)
     check(c);
     if (c->life.state < SLUICE_CONN_OPEN)
         return -ENOTCONN;
-    if (is_leaving(c))
+    if (sluice_conn_is_leaving(c))
         return -EPIPE;
     if (c->out != OUT_OPEN)
         return 0;
@@ -371,25 +440,27 @@ int sluice_conn_shutdown(struct sluice_conn *c)
 static void close_timed_out(struct sluice_timer *timer)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(timer, struct sluice_conn, timer);
-    sluice_conn_end_in_order(c);
+    sluice_conn_finish(c);
+}
+
+void sluice_conn_leave(struct sluice_conn *c, uint64_t timeout_ns)
+{
+    c->out = OUT_CLOSE_DUE;
+    sluice_conn_unstarve(c);
+    stop_receiving(c);
+    drop_held(c);
+    sluice_conns_due(c, DUE_SEND);
+    sluice_loop_start_timer(c->conns->loop, &c->timer, timeout_ns, close_timed_out);
 }
 
 void sluice_conn_close(struct sluice_conn *c)
 {
     check(c);
     ended_first(c, SLUICE_REASON_LOCAL_CLOSE);
-    if (!sluice_life_is_live(&c->life) || !sluice_conn_has_queued(c)) {
-        sluice_conn_end_in_order(c);
-        return;
-    }
-    if (c->out == OUT_CLOSE_DUE)
-        return;
-    c->out = OUT_CLOSE_DUE;
-    sluice_conns_unstarve(c);
-    stop_receiving(c);
-    drop_held(c);
-    sluice_conns_due(c, DUE_SEND);
-    sluice_loop_start_timer(c->conns->loop, &c->timer, c->conns->close_timeout_ns, close_timed_out);
+    if (!sluice_life_is_live(&c->life))
+        sluice_conn_finish(c);
+    else if (c->out != OUT_CLOSE_DUE)
+        sluice_conn_leave(c, c->conns->close_timeout_ns);
 }
 
 void sluice_conn_abort(struct sluice_conn *c)
@@ -403,7 +474,7 @@ void sluice_conn_set_read_timeout(struct sluice_conn *c, uint64_t timeout_ns)
 {
     check(c);
     c->read_timeout_ns = timeout_ns;
-    if (is_leaving(c))
+    if (sluice_conn_is_leaving(c) || !sluice_life_is_live(&c->life))
         return;
     c->heard_ns = c->conns->loop->now_ns;
     sluice_timer_stop(&c->timer);

@@ -16,6 +16,7 @@
 
 #include "channel.h"
 #include "reason.h"
+#include "tls_config.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -48,6 +49,36 @@ struct sluice_buf {
 SLUICE_API void sluice_buf_retain(struct sluice_buf *buf);
 SLUICE_API void sluice_buf_release(struct sluice_buf *buf);
 
+/* ---- TLS --------------------------------------------------------------------------------------
+ */
+
+/** What one side shows and what it wants to see, read and checked: for any number of connections.
+ */
+struct sluice_tls;
+
+/**
+ * Read the files of a configuration.
+ *
+ * @param cfg       borrowed for the call. Zeroes: a client that verifies against the system's CAs.
+ * @param provider  NULL or "auto": the preferred one of this build; "openssl", "wolfssl".
+ * @return 0, or -EINVAL, -ENOTSUP, -ENOMEM: why says it. *out is NULL then. Any thread.
+ */
+SLUICE_API int sluice_tls_create(struct sluice_tls **out, const struct sluice_tls_config *cfg,
+                                 const char *provider, char *why, size_t why_bytes);
+
+/** With no listener that uses it, and none of its connections still being opened. NULL is fine. */
+SLUICE_API void sluice_tls_destroy(struct sluice_tls *tls);
+
+/** What was agreed. Texts live as long as the connection. */
+struct sluice_tls_facts {
+    const char *provider; /* "openssl" */
+    const char *version;  /* "TLSv1.3" */
+    const char *cipher;   /* "TLS_AES_128_GCM_SHA256" */
+    const char *alpn;     /* "" without */
+    const char *verified; /* "chain", "chain+pin", "pin", "none" */
+    char peer[128];       /* subject of the peer's certificate; "" without one */
+};
+
 /* ---- connections ------------------------------------------------------------------------------
  */
 
@@ -68,11 +99,15 @@ struct sluice_conn_events {
 };
 
 struct sluice_connect_config {
-    /** "tcp://host:port", or "unix:PATH". Borrowed for the call. */
+    /** "tcp://host:port", "tls://host:port", or "unix:PATH". Borrowed for the call. */
     const char *url;
     const struct sluice_conn_events *events;
     void *user;
+    /** For tls://, a client's; borrowed until the connection is open. NULL: verified against the
+     *  system's CAs, which costs reading them once for each loop. */
+    struct sluice_tls *tls;
     uint64_t connect_timeout_ns; /* resolving and all addresses together; 0: 10 s */
+    uint64_t tls_timeout_ns;     /* of the handshake; 0: 10 s */
     uint64_t read_timeout_ns;    /* see sluice_conn_set_read_timeout() */
     uint32_t rcvbuf_bytes;       /* SO_RCVBUF, 0: the system's */
     uint32_t sndbuf_bytes;       /* SO_SNDBUF, 0: the system's */
@@ -84,7 +119,8 @@ struct sluice_connect_config {
  *
  * @param out  receives the connection, NULL on failure.
  * @param why  NULL, or receives one line that names what failed and what to do.
- * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme that is not known;
+ * @return 0, or -EINVAL not such a URL, or tls is a server's; -EPROTONOSUPPORT a scheme that is not
+ *         known; -ENOTSUP this build has no TLS;
  *         -ENOBUFS there are conns_max already; -EAGAIN, -ENOMEM nobody to resolve the name.
  */
 SLUICE_API int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
@@ -145,6 +181,12 @@ SLUICE_API void *sluice_conn_user(const struct sluice_conn *c);
 SLUICE_API void sluice_conn_set_events(struct sluice_conn *c,
                                        const struct sluice_conn_events *events);
 
+/** What TLS agreed on: 0, or -ENOTCONN it is a plain one, or not open. */
+SLUICE_API int sluice_conn_tls(const struct sluice_conn *c, struct sluice_tls_facts *out);
+
+/** What is to be said about its end beyond the reason: one line, "" if nothing. For on_close. */
+SLUICE_API const char *sluice_conn_why(const struct sluice_conn *c);
+
 SLUICE_API enum sluice_conn_state sluice_conn_state(const struct sluice_conn *c);
 SLUICE_API struct sluice_loop *sluice_conn_loop(const struct sluice_conn *c);
 
@@ -159,13 +201,16 @@ SLUICE_API int sluice_conn_peer(const struct sluice_conn *c, struct sockaddr *ou
  */
 
 struct sluice_listen_config {
-    /** "tcp://address:port" (port 0: one that is free), or "unix:PATH". Borrowed for the call. */
+    /** "tcp://address:port" (port 0: one that is free), "tls://address:port", or "unix:PATH".
+     *  Borrowed for the call. */
     const char *url;
     /** Of the connections that are accepted; on_open is the first that is heard of one. */
     const struct sluice_conn_events *events;
     void *user;
     /** Of the listener; may be NULL: it is closed, nothing is accepted any more. */
     void (*on_close)(struct sluice_listener *l, void *user);
+    struct sluice_tls *tls;   /* for tls://, a server's; borrowed until on_close */
+    uint64_t tls_timeout_ns;  /* of a handshake; 0: 10 s */
     uint32_t backlog;         /* 0: 1024 (the kernel caps it at net.core.somaxconn) */
     bool reuse_port;          /* SO_REUSEPORT: several loops listen there, the kernel shares out */
     uint64_t read_timeout_ns; /* of the connections: see sluice_conn_set_read_timeout() */
@@ -175,9 +220,9 @@ struct sluice_listen_config {
  * Listen. With conns_max connections there, or where the process has no descriptor left, accepting
  * waits until one closes: peers wait in the backlog.
  *
- * @return 0, or -EINVAL not such a URL or not an address; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL from
- *         bind(2); -ENOBUFS there are conns_max listeners or none is allowed; another negative
- *         errno. *out is NULL then.
+ * @return 0, or -EINVAL not such a URL, not an address, or tls:// without its tls; -EADDRINUSE,
+ * -EACCES, -EADDRNOTAVAIL from bind(2); -ENOBUFS 64 listeners are there, or no connection is
+ * allowed; another negative errno. *out is NULL then.
  */
 SLUICE_API int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
                                     const struct sluice_listen_config *cfg, char *why,

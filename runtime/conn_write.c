@@ -10,9 +10,22 @@
 
 /* ---- the queue ---- */
 
-static uint32_t queued(const struct sluice_conn *c)
+/* TLS has it encrypted, in a ring of its own. */
+static size_t queued(const struct sluice_conn *c)
 {
-    return c->queue.tail - c->queue.head;
+    const struct sluice_tls_session *s = c->tls ? c->tls->session : NULL;
+    return s ? (size_t)(s->out_tail - s->out_head) : c->queue.tail - c->queue.head;
+}
+
+/* What leaves next. */
+static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
+{
+    if (c->tls)
+        return c->tls->session ? sluice_tls_output(c->tls->session, data) : 0;
+    uint32_t size = c->conns->queue_bytes;
+    uint32_t at = c->queue.head & (size - 1);
+    *data = c->queue.base + at;
+    return queued(c) < size - at ? queued(c) : size - at;
 }
 
 /* The one used last is the one in the caches. */
@@ -44,38 +57,53 @@ static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
     c->queue.tail += (uint32_t)bytes;
 }
 
-bool sluice_conn_has_queued(const struct sluice_conn *c)
+/* These left. */
+static void taken(struct sluice_conn *c, size_t bytes)
 {
-    return queued(c) > 0;
+    if (c->tls) {
+        sluice_tls_sent(c->tls->session, bytes);
+        if (c->tls->output_full)
+            sluice_conns_due(c, DUE_RECEIVE);
+        return;
+    }
+    c->queue.head += (uint32_t)bytes;
+    if (queued(c) == 0)
+        sluice_conn_drop_queue(c);
 }
 
 /* ---- sending ---- */
 
-/* Everything that was written has left. */
+/* Everything that was written has left. TLS says its end first. */
 static void end_sending(struct sluice_conn *c)
 {
+    if (c->out == OUT_OPEN || c->out == OUT_OVER)
+        return;
+    if (c->tls && sluice_conn_tls_notify(c)) {
+        sluice_conn_flush(c);
+        return;
+    }
     if (c->out == OUT_CLOSE_DUE) {
-        sluice_conn_end_in_order(c);
+        sluice_conn_finish(c);
     } else if (c->out == OUT_FIN_DUE) {
         c->out = OUT_OVER;
         sluice_life_shutdown(&c->life);
         if (c->in == IN_OVER)
-            sluice_conn_end_in_order(c);
+            sluice_conn_finish(c);
     }
 }
 
 void sluice_conn_flush(struct sluice_conn *c)
 {
-    if (c->sending || !sluice_life_is_live(&c->life))
+    if (c->sending || !sluice_life_receives(&c->life))
         return;
-    if (queued(c) == 0) {
+    const uint8_t *data = NULL;
+    size_t bytes = next_span(c, &data);
+    if (bytes == 0) {
         end_sending(c);
         return;
     }
-    uint32_t size = c->conns->queue_bytes;
-    uint32_t at = c->queue.head & (size - 1);
-    c->send_op.send.addr = c->queue.base + at;
-    c->send_op.send.bytes = queued(c) < size - at ? queued(c) : size - at;
+    c->send_op.send.addr = data;
+    c->send_op.send.bytes = bytes;
     if (sluice_life_begin(&c->life, &c->send_op))
         sluice_conns_due(c, DUE_SEND); /* no room now: in the next turn */
     else
@@ -96,12 +124,10 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
     (void)more;
     c->sending = false;
-    if (sluice_life_is_live(&c->life) && result < 0) {
+    if (sluice_life_receives(&c->life) && result < 0) {
         sluice_life_close(&c->life, sluice_life_reason(-result), -result);
-    } else if (sluice_life_is_live(&c->life)) {
-        c->queue.head += (uint32_t)result;
-        if (queued(c) == 0)
-            sluice_conn_drop_queue(c);
+    } else if (sluice_life_receives(&c->life)) {
+        taken(c, (size_t)result);
         tell_drained(c);
         sluice_conn_flush(c);
     }
@@ -125,11 +151,10 @@ static int may_write(struct sluice_conn *c, size_t bytes)
         return -EPIPE;
     if (bytes > c->conns->queue_bytes)
         return -EMSGSIZE;
-    if (bytes > c->conns->queue_bytes - queued(c)) {
-        c->wants_drain = true;
-        return -EAGAIN;
-    }
-    return 0;
+    bool fits =
+        c->tls ? sluice_conn_tls_has_room(c, bytes) : bytes <= c->conns->queue_bytes - queued(c);
+    c->wants_drain |= !fits;
+    return fits ? 0 : -EAGAIN;
 }
 
 int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count)
@@ -140,12 +165,16 @@ int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_c
     int err = may_write(c, bytes);
     if (err || bytes == 0)
         return err;
-    if (!c->queue.base)
+    if (!c->tls && !c->queue.base)
         lend_queue(c);
-    for (int i = 0; i < iov_count; i++)
-        put(c, iov[i].iov_base, iov[i].iov_len);
+    for (int i = 0; i < iov_count && !err; i++) {
+        if (c->tls)
+            err = sluice_conn_tls_write(c, iov[i].iov_base, iov[i].iov_len);
+        else
+            put(c, iov[i].iov_base, iov[i].iov_len);
+    }
     sluice_conns_due(c, DUE_SEND);
-    return 0;
+    return err;
 }
 
 int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes)

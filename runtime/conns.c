@@ -1,5 +1,5 @@
 /*
- * The connections of one loop as a whole: memory, the end of the turn, starvation.
+ * The connections of one loop as a whole: memory, and the end of the turn.
  */
 #include "conns.h"
 #include "base/check.h"
@@ -47,47 +47,6 @@ static bool run_due(struct sluice_conns *conns)
     return did;
 }
 
-/* ---- starvation ---- */
-
-static uint32_t buffers_free(const struct sluice_conns *conns)
-{
-    return conns->loop->be->pool.count - conns->leased;
-}
-
-/* Told that there is no buffer where we know of one: those of completions that we have yet to see
- * count as free here, and are leased before this one is submitted again. */
-void sluice_conns_starve(struct sluice_conn *c)
-{
-    struct sluice_conns *conns = c->conns;
-    SLUICE_CHECK(c->starved_link == NULL);
-    c->starved_next = NULL;
-    c->starved_link = conns->starved_end;
-    *conns->starved_end = c;
-    conns->starved_end = &c->starved_next;
-}
-
-void sluice_conns_unstarve(struct sluice_conn *c)
-{
-    if (!c->starved_link)
-        return;
-    *c->starved_link = c->starved_next;
-    if (c->starved_next)
-        c->starved_next->starved_link = c->starved_link;
-    else
-        c->conns->starved_end = c->starved_link;
-    c->starved_link = NULL;
-}
-
-/* One for each buffer. One that has nothing to receive takes none: the end of the turn goes on. */
-void sluice_conns_feed(struct sluice_conns *conns)
-{
-    for (uint32_t n = buffers_free(conns); n > 0 && conns->starved; n--) {
-        struct sluice_conn *c = conns->starved;
-        sluice_conns_unstarve(c);
-        sluice_conns_due(c, DUE_RECEIVE);
-    }
-}
-
 /* ---- the end of the turn ---- */
 
 static void reclaim(struct sluice_conns *conns)
@@ -110,7 +69,7 @@ static struct sluice_conns *of_source(struct sluice_source *src)
 static bool is_pending(struct sluice_source *src)
 {
     const struct sluice_conns *conns = of_source(src);
-    return conns->due || conns->closed || (conns->starved && buffers_free(conns) > 0);
+    return conns->due || conns->closed || sluice_leases_may_feed(conns);
 }
 
 static bool work(struct sluice_source *src)
@@ -118,7 +77,7 @@ static bool work(struct sluice_source *src)
     struct sluice_conns *conns = of_source(src);
     if (!is_pending(src))
         return false;
-    sluice_conns_feed(conns);
+    sluice_leases_feed(conns);
     run_due(conns);
     if (conns->closed) {
         reclaim(conns);
@@ -161,7 +120,8 @@ static uint32_t round_up_power(uint32_t n)
 static void free_memory(struct sluice_conns *conns)
 {
     free(conns->all);
-    free(conns->leases);
+    sluice_leases_fini(conns);
+    sluice_conns_tls_fini(conns);
     free(conns->queues);
     free(conns->queue_free);
     free(conns);
@@ -169,12 +129,10 @@ static void free_memory(struct sluice_conns *conns)
 
 static int allocate(struct sluice_conns *conns)
 {
-    uint32_t bufs = conns->loop->be->pool.count;
     conns->all = calloc(conns->max, sizeof(*conns->all));
-    conns->leases = calloc(bufs, sizeof(*conns->leases));
     conns->queues = malloc((size_t)conns->max * conns->queue_bytes);
     conns->queue_free = calloc(conns->max, sizeof(*conns->queue_free));
-    if (!conns->all || !conns->leases || !conns->queues || !conns->queue_free)
+    if (!conns->all || !conns->queues || !conns->queue_free || sluice_leases_init(conns))
         return -ENOMEM;
     for (uint32_t i = conns->max; i-- > 0;) {
         conns->all[i].next = conns->free;
@@ -196,7 +154,6 @@ int sluice_conns_create(struct sluice_conns **out, struct sluice_loop *loop,
     conns->loop = loop;
     conns->max = cfg->conns_max;
     conns->due_end = &conns->due;
-    conns->starved_end = &conns->starved;
     conns->queue_bytes =
         round_up_power(cfg->send_queue_bytes ? cfg->send_queue_bytes : QUEUE_BYTES_DEFAULT);
     conns->close_timeout_ns = cfg->close_timeout_ns ? cfg->close_timeout_ns : CLOSE_TIMEOUT_DEFAULT;
@@ -225,7 +182,8 @@ void sluice_conns_destroy(struct sluice_conns *conns)
     int n = 0;
     while ((conns->used || conns->listening) && n >= 0)
         n = sluice_loop_turn(conns->loop);
-    SLUICE_CHECK(conns->leased == 0); /* buffers that were retained and not released */
+    for (int kind = 0; kind < LEASE_KINDS; kind++)
+        SLUICE_CHECK(conns->leases[kind].leased == 0); /* retained, and not released */
     sluice_loop_remove_source(conns->loop, &conns->source);
     free_memory(conns);
 }

@@ -1,33 +1,54 @@
 /*
  * All connections and listeners of one loop: their memory, and what is due on them at the end of a
- * turn. One connection is conn.c's (life, receiving) and conn_write.c's (sending); what is public
- * stands in conn.h.
+ * turn. What is public stands in conn.h; here is what the files behind it share.
  */
 #ifndef SLUICE_CONNS_H
 #define SLUICE_CONNS_H
 
 #include "conn.h"
 #include "dial.h"
+#include "tls/tls.h"
 
 #define CONN_MAGIC      0x636f6e6eu
 #define LISTENER_MAGIC  0x6c73746eu
 #define CONNS_LISTENERS 64u
+
+/* ---- buffers: buf.c ---- */
+
+/* The backend's, which bytes arrive in; and ours, for what TLS decrypted. */
+enum lease_kind { LEASE_WIRE, LEASE_PLAIN, LEASE_KINDS };
 
 /* A buffer that somebody has: its connection, until it was delivered, and those that retained it.
  */
 struct sluice_lease {
     struct sluice_buf buf; /* first */
     struct sluice_conns *conns;
-    struct sluice_lease *next; /* of those that wait for delivery */
+    struct sluice_lease *next; /* of those that wait for delivery, or are free */
     uint32_t refs;
-    uint16_t buffer; /* of the backend's pool */
+    uint16_t buffer; /* WIRE: its number in the backend's pool */
+    uint16_t kind;   /* enum lease_kind */
 };
 
-/* What was written and did not leave: a byte ring, lent by the loop as long as it is not empty. */
-struct conn_queue {
-    uint8_t *base; /* NULL: empty */
-    uint32_t head, tail;
+/* Those of one kind. */
+struct lease_pool {
+    struct sluice_lease *all;
+    uint32_t count, leased;
+    struct sluice_lease *free; /* PLAIN: the one used last on top */
+    struct sluice_conn *starved, **starved_end;
 };
+
+int sluice_leases_init(struct sluice_conns *conns);
+void sluice_leases_fini(struct sluice_conns *conns);
+int sluice_leases_init_plain(struct sluice_conns *conns); /* at the first TLS; again is fine */
+struct sluice_lease *sluice_lease_wire(struct sluice_conns *conns, uint16_t buffer, size_t bytes);
+struct sluice_lease *sluice_lease_plain(struct sluice_conns *conns); /* NULL: none is free */
+
+void sluice_conn_starve(struct sluice_conn *c, enum lease_kind kind);
+void sluice_conn_unstarve(struct sluice_conn *c);
+bool sluice_leases_may_feed(const struct sluice_conns *conns);
+void sluice_leases_feed(struct sluice_conns *conns); /* those that starve, as far as there is */
+
+/* ---- one connection: conn.c ---- */
 
 enum conn_due { DUE_SEND = 1u, DUE_RECEIVE = 2u };
 
@@ -40,28 +61,36 @@ enum conn_in {
 /* What stands behind the last byte of the queue. */
 enum conn_out { OUT_OPEN, OUT_FIN_DUE, OUT_CLOSE_DUE, OUT_OVER };
 
+/* What was written and did not leave: a byte ring, lent by the loop as long as it is not empty. */
+struct conn_queue {
+    uint8_t *base; /* NULL: empty */
+    uint32_t head, tail;
+};
+
 struct sluice_conn {
     uint32_t magic; /* 0: nobody's */
     uint8_t due;    /* enum conn_due */
     uint8_t in;     /* enum conn_in */
     uint8_t out;    /* enum conn_out */
+    uint8_t starved_kind;
     bool paused, wants_drain;
-    bool sending, receiving; /* until the last completion was seen: the backend's state is ahead */
+    bool sending, receiving; /* until the last completion was seen: the backend is ahead */
     struct sluice_conns *conns;
     struct sluice_life life;
     const struct sluice_conn_events *events;
     void *user;
     struct conn_queue queue;
+    const struct sluice_tls *tls_ctx; /* until the handshake begins */
+    struct conn_tls *tls;             /* NULL: plain */
     struct sluice_op recv_op, send_op;
     struct sluice_lease *held, **held_end; /* received, not delivered */
     int in_error;                          /* IN_ENDING: 0 the peer's FIN, or negative errno */
-    enum sluice_reason in_order;           /* who ended it first, when nobody failed */
+    enum sluice_reason end;                /* who ended it first, or why TLS failed */
     uint64_t read_timeout_ns, heard_ns;
     struct sluice_timer timer; /* of silence; of a close that waits for the queue */
     struct sluice_conn *next;  /* free, or closed: nobody's, or soon */
     struct sluice_conn *due_next;
-    struct sluice_conn *starved_next; /* waits for a buffer */
-    struct sluice_conn **starved_link;
+    struct sluice_conn *starved_next, **starved_link;
 };
 
 /* While it is being connected. */
@@ -69,6 +98,57 @@ struct conn_dial {
     struct sluice_dial dial; /* first */
     struct sluice_life_config cfg;
 };
+
+/* An accepted one: calls on_open, or begins the handshake. */
+void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd);
+void sluice_conn_receive(struct sluice_conn *c); /* what is due: deliver, arm */
+
+/* Nothing but on_close comes: it closes, or is about to. */
+bool sluice_conn_is_leaving(const struct sluice_conn *c);
+void sluice_conn_leave(struct sluice_conn *c, uint64_t timeout_ns); /* when the queue is empty */
+void sluice_conn_finish(struct sluice_conn *c);                     /* now: it ended in order */
+
+void sluice_conn_deliver(struct sluice_conn *c, struct sluice_lease *lease); /* and release */
+struct sluice_lease *sluice_conn_unhold(struct sluice_conn *c);
+void sluice_conn_told_end(struct sluice_conn *c);
+
+/* ---- sending: conn_write.c ---- */
+
+void sluice_conn_send_init(struct sluice_conn *c);
+void sluice_conn_flush(struct sluice_conn *c);
+void sluice_conn_drop_queue(struct sluice_conn *c);
+
+/* ---- TLS: conn_tls.c ---- */
+
+/* What is shown and wanted, for any number of connections. */
+struct sluice_tls {
+    const struct sluice_tls_provider *provider;
+    struct sluice_tls_context *ctx;
+    enum sluice_tls_role role;
+};
+
+/* Of one connection. Its ring stays with the loop when the connection ends. */
+struct conn_tls {
+    const struct sluice_tls_provider *provider;
+    struct sluice_tls_session *session;
+    uint8_t *out;        /* ciphertext to send, mapped twice */
+    size_t wire_at;      /* taken of the ciphertext that is held first */
+    uint64_t control_ns; /* when control_run was last zeroed */
+    bool output_full;    /* reading waits until some of it left */
+    struct sluice_tls_error error;
+    struct conn_tls *next;
+};
+
+void sluice_conns_tls_fini(struct sluice_conns *conns);
+void sluice_conn_tls_begin(struct sluice_conn *c, const char *host);
+void sluice_conn_tls_end(struct sluice_conn *c);     /* its memory is the next one's */
+void sluice_conn_tls_receive(struct sluice_conn *c); /* what is held */
+void sluice_conn_tls_eof(struct sluice_conn *c);     /* told, or truncated */
+bool sluice_conn_tls_has_room(const struct sluice_conn *c, size_t bytes);
+int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes);
+bool sluice_conn_tls_notify(struct sluice_conn *c); /* true: close_notify is in the queue */
+
+/* ---- listeners: listener.c ---- */
 
 struct sluice_listener {
     uint32_t magic; /* 0: free */
@@ -79,13 +159,21 @@ struct sluice_listener {
     const struct sluice_conn_events *events;
     void *user;
     void (*on_close)(struct sluice_listener *l, void *user);
+    struct sluice_life_config life_cfg;
+    const struct sluice_tls *tls; /* NULL: plain */
     uint64_t read_timeout_ns;
     uint64_t accepted, waits;
     uint64_t backoff_ns;
+    int *parked; /* accepted before the kernel heard that there is no room: a ring of backlog */
+    uint32_t backlog, parked_head, parked_count;
     bool accepting; /* until the last completion was seen */
     bool waiting;   /* for a connection or a descriptor */
     bool closing;
 };
+
+void sluice_listener_retry(struct sluice_conns *conns); /* a connection closed */
+
+/* ---- all of a loop: conns.c ---- */
 
 struct sluice_conns {
     struct sluice_loop *loop;
@@ -93,45 +181,24 @@ struct sluice_conns {
     uint32_t max, used;
     struct sluice_conn *all, *free, *closed;
     struct sluice_conn *due, **due_end;
-    struct sluice_conn *starved, **starved_end;
-    struct sluice_lease *leases; /* by the pool's number */
-    uint32_t leased;
+    struct lease_pool leases[LEASE_KINDS];
+    uint8_t *plain;       /* memory of the PLAIN ones, NULL: no TLS yet */
     uint32_t queue_bytes; /* a power of two */
     uint8_t *queues;      /* max of them; touched are those in use at once */
     uint32_t *queue_free, queue_free_count;
+    struct conn_tls *tls_free;
+    struct sluice_tls *tls_default; /* for tls:// without a tls, once it was wanted */
     uint64_t close_timeout_ns;
     uint32_t listening;
     struct sluice_listener listeners[CONNS_LISTENERS];
 };
 
-/* conns.c */
 int sluice_conns_create(struct sluice_conns **out, struct sluice_loop *loop,
                         const struct sluice_loop_config *cfg);
 void sluice_conns_destroy(struct sluice_conns *conns);             /* NULL is fine */
 struct sluice_conn *sluice_conns_take(struct sluice_conns *conns); /* NULL: none is free */
 void sluice_conns_put_back(struct sluice_conn *c);                 /* at the end of the turn */
 void sluice_conns_due(struct sluice_conn *c, enum conn_due what);
-void sluice_conns_starve(struct sluice_conn *c);
-void sluice_conns_unstarve(struct sluice_conn *c);
-void sluice_conns_feed(struct sluice_conns *conns); /* a buffer is free */
-
-/* buf.c */
-struct sluice_lease *sluice_lease_take(struct sluice_conns *conns, uint16_t buffer, size_t bytes);
-
-/* conn.c */
-/* calls on_open */
-void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd);
-void sluice_conn_receive(struct sluice_conn *c);      /* what is due: deliver, arm */
-void sluice_conn_end_in_order(struct sluice_conn *c); /* both ends have come */
-
-/* conn_write.c */
-void sluice_conn_send_init(struct sluice_conn *c);
-void sluice_conn_flush(struct sluice_conn *c);
-void sluice_conn_drop_queue(struct sluice_conn *c);
-bool sluice_conn_has_queued(const struct sluice_conn *c);
-
-/* listener.c */
-void sluice_listener_retry(struct sluice_conns *conns); /* a connection closed */
 
 /* The line for people: what, and what to do about it. */
 int sluice_conns_refuse(char *why, size_t why_bytes, int err, const char *fmt, ...)

@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define BACKLOG_DEFAULT 1024u
-#define BACKOFF_MIN_NS  (10 * SLUICE_NS_PER_MS)
-#define BACKOFF_MAX_NS  (1 * SLUICE_NS_PER_S)
+#define BACKLOG_DEFAULT     1024u
+#define TLS_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
+#define BACKOFF_MIN_NS      (10 * SLUICE_NS_PER_MS)
+#define BACKOFF_MAX_NS      (1 * SLUICE_NS_PER_S)
 
 static struct sluice_backend *backend_of(const struct sluice_listener *l)
 {
@@ -31,20 +33,67 @@ static void check(const struct sluice_listener *l)
 
 static void on_retry(struct sluice_timer *timer);
 
-/* Until a connection closes here, or a while: another process, or another loop, may have closed a
- * descriptor, and nobody tells. */
+/* Until a connection closes here. A descriptor may become free elsewhere too, and nobody tells:
+ * look again after a while. */
 static void wait_for_room(struct sluice_listener *l)
 {
     if (!l->waiting)
         l->waits++;
     l->waiting = true;
+    if (!l->conns->free)
+        return;
     sluice_loop_start_timer(l->conns->loop, &l->timer, l->backoff_ns, on_retry);
     l->backoff_ns = l->backoff_ns * 2 < BACKOFF_MAX_NS ? l->backoff_ns * 2 : BACKOFF_MAX_NS;
 }
 
+static void refuse(struct sluice_listener *l, int fd)
+{
+    const struct sluice_socket_ops *s = sluice_loop_sockets(l->conns->loop);
+    s->reset_on_close(backend_of(l), fd);
+    s->close(backend_of(l), fd);
+}
+
+static bool take(struct sluice_listener *l, int fd)
+{
+    struct sluice_conn *c = sluice_conns_take(l->conns);
+    if (!c)
+        return false;
+    l->accepted++;
+    l->backoff_ns = BACKOFF_MIN_NS;
+    if (!l->conns->free)
+        backend_of(l)->ops->cancel(backend_of(l), &l->accept_op);
+    sluice_conn_adopt(l, c, fd);
+    return true;
+}
+
+static void park(struct sluice_listener *l, int fd)
+{
+    backend_of(l)->ops->cancel(backend_of(l), &l->accept_op);
+    if (l->parked_count == l->backlog) {
+        refuse(l, fd);
+        return;
+    }
+    l->parked[(l->parked_head + l->parked_count++) % l->backlog] = fd;
+}
+
+/* Those that came first go first. Their callbacks may close the listener. */
+static void unpark(struct sluice_listener *l)
+{
+    while (l->parked_count > 0 && (l->closing || l->conns->free)) {
+        int fd = l->parked[l->parked_head];
+        l->parked_head = (l->parked_head + 1) % l->backlog;
+        l->parked_count--;
+        if (l->closing)
+            refuse(l, fd);
+        else
+            take(l, fd);
+    }
+}
+
 static void arm(struct sluice_listener *l)
 {
-    if (l->accepting)
+    unpark(l);
+    if (l->accepting || l->closing)
         return;
     l->accepting = l->conns->free && backend_of(l)->ops->submit(backend_of(l), &l->accept_op) == 0;
     if (l->accepting)
@@ -69,31 +118,11 @@ void sluice_listener_retry(struct sluice_conns *conns)
     }
 }
 
-/* More came than there is room for: the kernel had accepted them before it heard. */
-static void refuse(struct sluice_listener *l, int fd)
-{
-    const struct sluice_socket_ops *s = sluice_loop_sockets(l->conns->loop);
-    s->reset_on_close(backend_of(l), fd);
-    s->close(backend_of(l), fd);
-}
-
-static void take(struct sluice_listener *l, int fd)
-{
-    struct sluice_conn *c = l->closing ? NULL : sluice_conns_take(l->conns);
-    if (!c) {
-        refuse(l, fd);
-        return;
-    }
-    l->accepted++;
-    l->backoff_ns = BACKOFF_MIN_NS;
-    if (!l->conns->free)
-        backend_of(l)->ops->cancel(backend_of(l), &l->accept_op);
-    sluice_conn_adopt(l, c, fd);
-}
-
 static void over(struct sluice_timer *timer)
 {
     struct sluice_listener *l = of_timer(timer);
+    unpark(l);
+    free(l->parked);
     sluice_loop_sockets(l->conns->loop)->close(backend_of(l), l->fd);
     l->conns->loop->active--;
     if (l->on_close)
@@ -106,8 +135,10 @@ static void on_accept(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_listener *l = SLUICE_CONTAINER_OF(op, struct sluice_listener, accept_op);
     l->accepting = more;
-    if (result >= 0)
-        take(l, result);
+    if (result >= 0 && l->closing)
+        refuse(l, result);
+    else if (result >= 0 && (l->parked_count > 0 || !take(l, result)))
+        park(l, result);
     if (more)
         return;
     if (l->closing)
@@ -120,15 +151,23 @@ static void on_accept(struct sluice_op *op, int32_t result, bool more)
 
 /* ---- life ---- */
 
-static int parse(const char *url, struct sluice_addresses *out, char *why, size_t why_bytes)
+static int parse(const struct sluice_listen_config *cfg, struct sluice_addresses *out, char *why,
+                 size_t why_bytes)
 {
-    struct sluice_url parsed;
+    struct sluice_url parsed = {.scheme = ""};
+    const char *url = cfg->url;
     if (url && sluice_conns_unix(out, url) == 0)
         return 0;
-    if (!url || sluice_url_parse_local(&parsed, url) || strcmp(parsed.scheme, "tcp") != 0)
+    bool is_url = url && sluice_url_parse_local(&parsed, url) == 0;
+    bool is_tls = is_url && strcmp(parsed.scheme, "tls") == 0;
+    if (!is_tls && !(is_url && strcmp(parsed.scheme, "tcp") == 0))
+        return sluice_conns_refuse(
+            why, why_bytes, -EINVAL,
+            "%s: not a URL to listen at: tcp://address:port, tls://address:port, unix:PATH",
+            url ? url : "");
+    if (is_tls != (cfg->tls != NULL) || (is_tls && cfg->tls->role != SLUICE_TLS_SERVER))
         return sluice_conns_refuse(why, why_bytes, -EINVAL,
-                                   "%s: not a URL to listen at: tcp://address:port or unix:PATH",
-                                   url ? url : "");
+                                   "%s: tls:// and a tls of role server belong together", url);
     if (sluice_resolve_literal(out, parsed.host, parsed.port))
         return sluice_conns_refuse(
             why, why_bytes, -EINVAL,
@@ -153,7 +192,11 @@ static void start(struct sluice_listener *l, struct sluice_conns *conns,
     l->events = cfg->events;
     l->user = cfg->user;
     l->on_close = cfg->on_close;
+    l->parked_head = l->parked_count = 0;
     l->read_timeout_ns = cfg->read_timeout_ns;
+    l->tls = cfg->tls;
+    l->life_cfg = (struct sluice_life_config){
+        .tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT};
     l->accepted = l->waits = 0;
     l->backoff_ns = BACKOFF_MIN_NS;
     l->accepting = l->waiting = l->closing = false;
@@ -170,7 +213,7 @@ int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
 {
     struct sluice_addresses at;
     *out = NULL;
-    int err = parse(cfg->url, &at, why, why_bytes);
+    int err = parse(cfg, &at, why, why_bytes);
     if (err)
         return err;
     struct sluice_listener *l = find_free(loop->conns);
@@ -178,11 +221,16 @@ int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
         return sluice_conns_refuse(why, why_bytes, -ENOBUFS, "%s",
                                    loop->conns ? "a loop has 64 listeners at most"
                                                : "this loop has no connections: set its conns_max");
-    int fd = sluice_loop_sockets(loop)->listen(
-        loop->be, (struct sockaddr *)&at.at[0].addr, at.at[0].bytes,
-        (int)(cfg->backlog ? cfg->backlog : BACKLOG_DEFAULT), cfg->reuse_port);
-    if (fd < 0)
+    l->backlog = cfg->backlog ? cfg->backlog : BACKLOG_DEFAULT;
+    l->parked = calloc(l->backlog, sizeof(*l->parked));
+    if (!l->parked)
+        return -ENOMEM;
+    int fd = sluice_loop_sockets(loop)->listen(loop->be, (struct sockaddr *)&at.at[0].addr,
+                                               at.at[0].bytes, (int)l->backlog, cfg->reuse_port);
+    if (fd < 0) {
+        free(l->parked);
         return sluice_conns_refuse(why, why_bytes, fd, "%s: %s", cfg->url, strerror(-fd));
+    }
     start(l, loop->conns, cfg, fd);
     *out = l;
     return 0;

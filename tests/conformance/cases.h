@@ -14,6 +14,8 @@
 enum {
     CASE_OPS_MAX = 64,
     CASE_FILES_MAX = 16,
+    CASE_POOL_BUFS = 4,
+    CASE_POOL_BUF_BYTES = 1000,
     CASE_RESULTS_MAX = 16,
     CASE_LIMIT_NS_PER_WAIT = 1000 * 1000 * 1000, /* times 10: see UNTIL */
     CASE_EXIT_SKIP = 77,
@@ -127,7 +129,13 @@ struct conformance_case {
     X(region_one_shot_exhausted) \
     X(region_survives_its_connection) \
     X(region_recv_cancelled) \
-    X(region_end_and_reset)
+    X(region_end_and_reset) \
+    X(pool_fills_buffers_in_order) \
+    X(pool_one_at_a_time) \
+    X(pool_waiting_holds_none) \
+    X(pool_runs_out_and_loses_nothing) \
+    X(pool_ends_take_no_buffer) \
+    X(pool_recv_cancelled)
 /* clang-format on */
 
 #define CASE_DECLARE(name) void name(struct fixture *f);
@@ -145,6 +153,7 @@ struct case_op {
     int32_t result; /* the newest */
     int64_t bytes;  /* sum of the positive ones */
     int32_t results[CASE_RESULTS_MAX];
+    uint16_t buffers[CASE_RESULTS_MAX]; /* POOLED: of those results */
 };
 
 /* --- harness.c --- */
@@ -181,6 +190,7 @@ void case_op_init(struct case_op *t, enum sluice_op_kind kind, int fd);
 void case_recv_init(struct case_op *t, int fd, void *to, size_t bytes);
 void case_send_init(struct case_op *t, int fd, const void *from, size_t bytes, uint16_t flags);
 void case_region_init(struct case_op *t, int fd, struct sluice_region *region, uint16_t flags);
+void case_pooled_init(struct case_op *t, int fd, uint16_t flags);
 void case_connect_init(struct case_op *t, int fd, const struct address *addr);
 
 void case_submit(struct fixture *f, struct case_op *t);

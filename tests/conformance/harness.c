@@ -64,6 +64,12 @@ void case_region_init(struct case_op *t, int fd, struct sluice_region *region, u
     t->op.region = region;
 }
 
+void case_pooled_init(struct case_op *t, int fd, uint16_t flags)
+{
+    case_op_init(t, SLUICE_OP_RECV, fd);
+    t->op.flags = SLUICE_OP_POOLED | flags;
+}
+
 void case_connect_init(struct case_op *t, int fd, const struct address *addr)
 {
     case_op_init(t, SLUICE_OP_CONNECT, fd);
@@ -98,8 +104,10 @@ static void record(const struct sluice_completion *completion)
     EXPECT(!t->ended);
     EXPECT(completion->more <= 1);
     EXPECT(!completion->more || (t->op.flags & SLUICE_OP_MULTI));
-    if (t->completions < CASE_RESULTS_MAX)
+    if (t->completions < CASE_RESULTS_MAX) {
         t->results[t->completions] = completion->result;
+        t->buffers[t->completions] = completion->buffer;
+    }
     t->completions++;
     t->result = completion->result;
     t->ended = !completion->more;

@@ -35,6 +35,8 @@ static void run_seed(const struct conformance_case *which, const struct candidat
 {
     struct sluice_backend_config cfg = {.ops_max = CASE_OPS_MAX,
                                         .files_max = CASE_FILES_MAX,
+                                        .pool_bufs = CASE_POOL_BUFS,
+                                        .pool_buf_bytes = CASE_POOL_BUF_BYTES,
                                         .seed = seed,
                                         .event = candidate->event};
     struct fixture f = {.poll_max = 16};

@@ -20,6 +20,7 @@ struct heard {
     int opened, data, drained, eofs, closed;
     enum sluice_reason reason;
     int os_error;
+    char why[256];
     uint8_t *bytes;
     size_t count, room;
     void (*then)(struct heard *h, const char *what); /* at each callback, or NULL */
@@ -77,9 +78,9 @@ static inline void heard_close(struct sluice_conn *c, enum sluice_reason reason,
                                void *user)
 {
     struct heard *h = user;
-    (void)c;
     cr_assert_eq(h->closed, 0);
     h->closed++;
+    snprintf(h->why, sizeof(h->why), "%s", sluice_conn_why(c));
     h->reason = reason;
     h->os_error = os_error;
     heard_what(h, "close");
@@ -99,6 +100,7 @@ struct conns_world {
     struct sluice_listener *listener;
     char url[64];
     struct heard client, server;
+    struct sluice_tls *client_tls, *server_tls; /* NULL: plain */
 };
 
 static inline bool world_is_sim(const struct conns_world *w)
@@ -123,10 +125,15 @@ static inline struct sluice_loop *world_loop(const char *backend,
 static inline void world_listen(struct conns_world *w)
 {
     char why[200] = "";
-    const struct sluice_listen_config cfg = {
-        .url = "tcp://127.0.0.1:0", .events = &heard_events, .user = &w->server};
+    const struct sluice_listen_config cfg = {.url = w->server_tls ? "tls://127.0.0.1:0"
+                                                                  : "tcp://127.0.0.1:0",
+                                             .events = &heard_events,
+                                             .user = &w->server,
+                                             .tls = w->server_tls,
+                                             .tls_timeout_ns = 300 * SLUICE_NS_PER_MS};
     cr_assert_eq(sluice_listener_open(&w->listener, w->loop, &cfg, why, sizeof(why)), 0, "%s", why);
-    snprintf(w->url, sizeof(w->url), "tcp://127.0.0.1:%u", sluice_listener_port(w->listener));
+    snprintf(w->url, sizeof(w->url), "%s://127.0.0.1:%u", w->client_tls ? "tls" : "tcp",
+             sluice_listener_port(w->listener));
 }
 
 static inline void world_open(struct conns_world *w, const char *backend,
@@ -140,7 +147,7 @@ static inline void world_connect(struct conns_world *w)
 {
     char why[200] = "";
     const struct sluice_connect_config cfg = {
-        .url = w->url, .events = &heard_events, .user = &w->client};
+        .url = w->url, .events = &heard_events, .user = &w->client, .tls = w->client_tls};
     cr_assert_eq(sluice_conn_connect(&w->client.conn, w->loop, &cfg, why, sizeof(why)), 0, "%s",
                  why);
 }

@@ -1,0 +1,83 @@
+"""The programs of tools/examples, as somebody would run them who copied them."""
+import os
+import random
+import signal
+import subprocess
+
+from tap import build_dir, check, check_equal, fail, main, skip, test
+from world import LIMIT_S
+
+BACKENDS = ["uring", "ev:epoll", "ev:poll"]
+
+
+class Program:
+    """One example that runs until it is stopped."""
+
+    def __init__(self, name, *arguments, backend):
+        self.process = subprocess.Popen([example(name), *arguments], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True,
+                                        env=os.environ | {"BACKEND": backend})
+        self.said = self.process.stdout.readline()
+        if not self.said:
+            why = self.process.communicate()[1].strip()
+            if "io_uring" in why:
+                skip(why)
+            fail(f"{name}: {why}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        said = self.process.communicate(timeout=LIMIT_S)[1]
+        check_equal((self.process.returncode, said), (0, ""), "how it ended")
+
+    def port(self):
+        """Where it listens."""
+        return int(self.said.split("port ")[1].split(",")[0])
+
+
+def example(name):
+    """Its binary."""
+    return os.path.join(build_dir(), "tools", name)
+
+
+def echo(url, data, backend):
+    """What the client prints when it is given data."""
+    answer = subprocess.run([example("echo_client"), url], input=data, capture_output=True,
+                            timeout=LIMIT_S, check=False, env=os.environ | {"BACKEND": backend})
+    check_equal(answer.stderr, b"", "what the client complains of")
+    check_equal(answer.returncode, 0, "exit code")
+    return answer.stdout
+
+
+@test
+def echo_comes_back_whole():
+    """Far more than any queue holds, so both ends meet a full one."""
+    data = random.Random(1).randbytes(3_000_001)
+    for backend in BACKENDS:
+        with Program("echo_server", "tcp://127.0.0.1:0", backend=backend) as server:
+            got = echo(f"tcp://127.0.0.1:{server.port()}", data, backend)
+            check(got == data, f"{backend}: {len(got)} bytes of {len(data)}, or other ones")
+
+
+@test
+def echo_over_a_unix_socket():
+    """The same by path."""
+    path = os.path.join(os.environ["TMPDIR"], "echo")
+    for backend in BACKENDS:
+        with Program("echo_server", f"unix:{path}", backend=backend):
+            check_equal(echo(f"unix:{path}", b"by path\n", backend), b"by path\n", backend)
+        os.unlink(path)
+
+
+@test
+def client_says_that_nobody_listens():
+    """One line, and the exit code of a failure."""
+    answer = subprocess.run([example("echo_client"), "tcp://127.0.0.1:1"], input=b"",
+                            capture_output=True, timeout=LIMIT_S, check=False)
+    check_equal(answer.returncode, 1, "exit code")
+    check(b"refused" in answer.stderr, f"it says {answer.stderr}")
+
+
+main()
