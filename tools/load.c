@@ -139,12 +139,21 @@ static void dial_more(struct load *load)
     }
 }
 
+static void begin_counting(struct load *load, struct weather *w, int64_t now)
+{
+    if (load->counting || now < load->count_ns)
+        return;
+    load->counting = true;
+    weather_mark(w);
+}
+
 /* Everything is open: the schedule begins. */
-static void begin(struct load *load)
+static void begin(struct load *load, struct weather *w)
 {
     load->begin_ns = now_ns();
     load->count_ns = load->begin_ns + load->plan.options->warmup_ns;
     load->end_ns = load->count_ns + load->plan.options->duration_ns;
+    begin_counting(load, w, load->begin_ns);
     for (uint32_t i = 0; i < load->plan.connections; i++)
         flow_push(&load->flows[i]);
 }
@@ -180,7 +189,7 @@ static bool is_over(const struct load *load, int64_t now)
 {
     bool dead = load->open == 0 && load->opening == 0 && load->plan.mode != LOAD_CONNECT;
     bool broken = load->failed && (load->plan.mode == LOAD_CONNECT || load->begin_ns == 0);
-    bool done = load->begun >= load->plan.count && load->in_flight == 0;
+    bool done = load->begun >= load->plan.count && load->in_flight == 0 && load->opening == 0;
     return dead || broken || done || now >= load->end_ns || stop_count() > 0;
 }
 
@@ -204,10 +213,7 @@ static void measure(struct load *load, struct weather *w)
         int failed = load->carrier->turn(load);
         load->failed = load->failed ? load->failed : failed;
         now = now_ns();
-        if (!load->counting && now >= load->count_ns) {
-            load->counting = true;
-            weather_mark(w);
-        }
+        begin_counting(load, w, now);
         if (load->counting && progress(load) == before)
             load->idle_ns += now - began;
         if (now >= tick) {
@@ -216,7 +222,8 @@ static void measure(struct load *load, struct weather *w)
             tick += SECOND;
         }
     }
-    load->end_ns = now > load->count_ns ? now : load->count_ns;
+    if (now < load->end_ns)
+        load->end_ns = now > load->count_ns ? now : load->count_ns;
     weather_marked(w);
     load->counting = false;
     load->ending = true;
@@ -227,6 +234,10 @@ static void measure(struct load *load, struct weather *w)
 static void wait_answers(struct load *load)
 {
     int64_t until = now_ns() + ANSWERS_NS;
+    for (uint64_t due = UINT64_MAX; load->plan.mode == LOAD_RATE && due != load->due;) {
+        due = load->due;
+        push_due(load, load->end_ns);
+    }
     while ((load->in_flight > 0 || load->due > load->begun) && load->open > 0 && !load->failed &&
            now_ns() < until && stop_count() < 2)
         load->failed = load->carrier->turn(load);
@@ -292,10 +303,12 @@ static int run(struct load *load)
         return load->failed ? load->failed : 128 + 2;
     weather_begin(&weather);
     load->carrier->describe(load, carrier, sizeof(carrier));
-    begin(load);
+    begin(load, &weather);
     measure(load, &weather);
     wait_answers(load);
     weather_end(&weather);
+    if (load->failed && load->total.count[LOAD_opened] == 0)
+        return load->failed; /* nothing was measured */
     report_summary(load, &weather, carrier);
     failed = judge(load);
     int wrote = load->plan.options->hgrm ? report_hgrm(load) : 0;

@@ -5,6 +5,7 @@
 #include "load.h"
 
 #include "fail.h"
+#include "option_tls.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -27,6 +28,7 @@ struct server {
     enum service service;
     enum wire_kind kind;
     struct sluice_loop *loop;
+    struct sluice_tls *tls; /* for tls:// */
     uint64_t connections, messages, bytes, faults;
     size_t out_used; /* in out: the answer to one piece */
     uint8_t out[OUT_BYTES];
@@ -272,15 +274,38 @@ static int create_loop(struct server *s)
                : 0;
 }
 
+static int create_tls(struct server *s, const char *url, const char *shown)
+{
+    const struct options *o = s->options;
+    struct sluice_tls_config cfg;
+    char why[200] = "";
+    if (strncmp(url, "tls://", 6) != 0)
+        return 0;
+    int failed = option_tls(&cfg, o, "");
+    if (failed)
+        return failed;
+    cfg.role = SLUICE_TLS_SERVER;
+    cfg.tickets = true;
+    int err = sluice_tls_create(&s->tls, &cfg, o->tls_provider, why, sizeof(why));
+    return err ? fail(err == -ENOTSUP ? SLUICE_REASON_UNSUPPORTED : SLUICE_REASON_TLS_CONFIG,
+                      "load --serve: %s: %s", shown, why[0] ? why : strerror(-err))
+               : 0;
+}
+
 static int listen_at(struct server *s, const char *url, const char *shown)
 {
     char why[200] = "";
     struct sluice_listener *listener;
-    const struct sluice_listen_config cfg = {.url = url, .events = &accept_events, .user = s};
+    const struct sluice_listen_config cfg = {.url = url,
+                                             .events = &accept_events,
+                                             .user = s,
+                                             .tls = s->tls,
+                                             .tls_timeout_ns =
+                                                 (uint64_t)s->options->tls_timeout_ns};
     int err = sluice_listener_open(&listener, s->loop, &cfg, why, sizeof(why));
     if (err == -EINVAL)
         return fail_remedy(SLUICE_REASON_USAGE,
-                           "write tcp://address:port, ws://address:port or unix:PATH",
+                           "write tcp://address:port (tls, ws, wss) or unix:PATH",
                            "load --serve: '%s'", shown);
     if (err == -EADDRINUSE)
         return fail_remedy(SLUICE_REASON_NAME_TAKEN, "choose another port or path, or port 0",
@@ -309,6 +334,8 @@ static int serve(struct server *s, const char *url, const char *shown)
 {
     int failed = create_loop(s);
     if (!failed)
+        failed = create_tls(s, url, shown);
+    if (!failed)
         failed = listen_at(s, url, shown);
     if (!failed) {
         stop_loop(s->loop);
@@ -317,6 +344,7 @@ static int serve(struct server *s, const char *url, const char *shown)
         failed = err < 0 ? fail_errno(err, "event loop") : say_end(s, shown);
     }
     sluice_loop_destroy(s->loop);
+    sluice_tls_destroy(s->tls);
     return failed;
 }
 

@@ -4,6 +4,7 @@
 #include "load.h"
 
 #include "fail.h"
+#include "option_tls.h"
 #include "session.h"
 
 #include <errno.h>
@@ -16,9 +17,14 @@
 #define CLOSE_NS     1000000000ll
 #define BUF_STREAM   (64u << 10)
 
+struct sockets {
+    struct sluice_loop *loop;
+    struct sluice_tls *tls; /* for tls:// */
+};
+
 static struct sluice_loop *loop_of(const struct load *load)
 {
-    return load->carried;
+    return ((const struct sockets *)load->carried)->loop;
 }
 
 /* ---- callbacks ---- */
@@ -51,11 +57,13 @@ static void on_eof(struct sluice_conn *c, void *user)
 static void on_close(struct sluice_conn *c, enum sluice_reason reason, int os_error, void *user)
 {
     struct load_flow *flow = user;
-    char why[160];
-    (void)c;
+    char why[320];
+    const char *more = sluice_conn_why(c);
+    if (!more[0] && os_error)
+        more = strerror(os_error);
     snprintf(why, sizeof(why), "%s%s%s%s",
-             flow->state == FLOW_OPEN ? "connection broke" : "cannot connect", os_error ? " (" : "",
-             os_error ? strerror(os_error) : "", os_error ? ")" : "");
+             flow->state == FLOW_OPEN ? "connection broke" : "cannot connect", more[0] ? " (" : "",
+             more, more[0] ? ")" : "");
     flow_ended(flow, flow->peer_ended ? SLUICE_REASON_PEER_CLOSE : reason, why);
 }
 
@@ -82,12 +90,26 @@ static uint32_t queue_bytes(const struct load_plan *plan)
     return (uint32_t)least;
 }
 
+static int create_tls(struct sockets *sk, const struct load_plan *plan)
+{
+    struct sluice_tls_config cfg;
+    char why[200] = "";
+    if (strncmp(plan->url, "tls://", 6) != 0)
+        return 0;
+    int failed = option_tls(&cfg, plan->options, plan->url);
+    if (failed)
+        return failed;
+    int err = sluice_tls_create(&sk->tls, &cfg, plan->options->tls_provider, why, sizeof(why));
+    return err ? fail(err == -ENOTSUP ? SLUICE_REASON_UNSUPPORTED : SLUICE_REASON_TLS_CONFIG,
+                      "%s: %s", plan->target, why[0] ? why : strerror(-err))
+               : 0;
+}
+
 static int open_sockets(struct load *load)
 {
     const struct load_plan *plan = &load->plan;
     const struct options *o = plan->options;
     char why[200] = "";
-    struct sluice_loop *loop;
     const struct sluice_loop_config cfg = {.backend = o->backend,
                                            .event = o->event,
                                            .idle = SLUICE_IDLE_BUSY,
@@ -96,10 +118,14 @@ static int open_sockets(struct load *load)
                                            .recv_buf_bytes =
                                                plan->mode == LOAD_STREAM ? BUF_STREAM : 4096,
                                            .send_queue_bytes = queue_bytes(plan)};
-    int err = sluice_loop_create(&loop, &cfg, why, sizeof(why));
-    load->carried = loop;
-    return err ? fail(fail_reason_of_errno(err), "event loop: %s", why[0] ? why : strerror(-err))
-               : 0;
+    struct sockets *sk = calloc(1, sizeof(*sk));
+    load->carried = sk;
+    if (!sk)
+        return fail_errno(-ENOMEM, "sockets");
+    int err = sluice_loop_create(&sk->loop, &cfg, why, sizeof(why));
+    if (err)
+        return fail(fail_reason_of_errno(err), "event loop: %s", why[0] ? why : strerror(-err));
+    return create_tls(sk, plan);
 }
 
 static int dial(struct load_flow *flow)
@@ -111,6 +137,8 @@ static int dial(struct load_flow *flow)
     const struct sluice_connect_config cfg = {.url = load->plan.url,
                                               .events = &events,
                                               .user = flow,
+                                              .tls = ((struct sockets *)load->carried)->tls,
+                                              .tls_timeout_ns = (uint64_t)o->tls_timeout_ns,
                                               .connect_timeout_ns = (uint64_t)o->connect_timeout_ns,
                                               .rcvbuf_bytes = (uint32_t)o->rcvbuf_bytes,
                                               .sndbuf_bytes = (uint32_t)o->sndbuf_bytes};
@@ -118,8 +146,9 @@ static int dial(struct load_flow *flow)
     int err = sluice_conn_connect(&c, loop_of(load), &cfg, why, sizeof(why));
     flow->carried = c;
     if (err == -EINVAL)
-        return fail_remedy(SLUICE_REASON_USAGE, "write tcp://host:port or unix:PATH",
-                           "%s: not a URL", load->plan.target);
+        return fail_remedy(SLUICE_REASON_USAGE,
+                           "write tcp://host:port, tls://host:port or unix:PATH", "%s: not a URL",
+                           load->plan.target);
     if (err == -EPROTONOSUPPORT)
         return fail(SLUICE_REASON_UNSUPPORTED, "%s", load->plan.target);
     return err ? fail(fail_reason_of_errno(err), "%s: %s", load->plan.target,
@@ -132,10 +161,12 @@ static int send_bytes(struct load_flow *flow, const uint8_t *bytes, size_t count
     return sluice_conn_write(flow->carried, bytes, count);
 }
 
-/* Reset where thousands end per second: no TIME_WAIT of ours uses up the ports. */
+/* Plain ones are reset where thousands end per second: no TIME_WAIT of ours uses up the ports. The
+ * end of a TLS handshake is still to leave. */
 static void hang_up(struct load_flow *flow)
 {
-    if (flow->load->plan.mode == LOAD_CONNECT)
+    const struct sockets *sk = flow->load->carried;
+    if (flow->load->plan.mode == LOAD_CONNECT && !sk->tls)
         sluice_conn_abort(flow->carried);
     else
         sluice_conn_close(flow->carried);
@@ -148,10 +179,10 @@ static int turn(struct load *load)
 }
 
 /* In order, within a second: peers are not to log resets. */
-static void close_sockets(struct load *load)
+static void close_all(struct load *load)
 {
     int64_t until = now_ns() + CLOSE_NS;
-    bool left = loop_of(load) != NULL;
+    bool left = true;
     for (bool first = true; left && now_ns() < until; first = false) {
         left = false;
         for (uint32_t i = 0; i < load->plan.connections; i++) {
@@ -161,15 +192,33 @@ static void close_sockets(struct load *load)
                 sluice_conn_close(flow->carried);
         }
         if (left && sluice_loop_turn(loop_of(load)) < 0)
-            break;
+            return;
     }
-    sluice_loop_destroy(loop_of(load));
+}
+
+static void close_sockets(struct load *load)
+{
+    struct sockets *sk = load->carried;
+    if (!sk)
+        return;
+    if (sk->loop)
+        close_all(load);
+    sluice_loop_destroy(sk->loop);
+    sluice_tls_destroy(sk->tls);
+    free(sk);
     load->carried = NULL;
 }
 
 static void describe(struct load *load, char *out, size_t out_bytes)
 {
-    snprintf(out, out_bytes, "sockets on %s", sluice_loop_backend(loop_of(load)));
+    struct sluice_tls_facts tls;
+    struct sluice_conn *c = load->flows[0].carried;
+    const char *backend = sluice_loop_backend(loop_of(load));
+    if (c && sluice_conn_tls(c, &tls) == 0)
+        snprintf(out, out_bytes, "sockets on %s; %s %s by %s", backend, tls.version, tls.cipher,
+                 tls.provider);
+    else
+        snprintf(out, out_bytes, "sockets on %s", backend);
 }
 
 const struct load_carrier load_sockets = {.name = "sockets",
