@@ -84,6 +84,9 @@ static int plan_numbers(struct load_plan *plan, const struct options *o)
     if (plan->by_channel && (plan->mode == LOAD_CONNECT || plan->mode == LOAD_IDLE))
         return fail_remedy(SLUICE_REASON_USAGE, "give a URL without --engine and --in-process",
                            "load %s through an engine", plan->mode_name);
+    if (o->plot && !plot_name_ok(o->plot))
+        return fail_remedy(SLUICE_REASON_USAGE, "name a file .svg, .png or .gp", "--plot %s",
+                           o->plot);
     plan->period_ns = plan->mode == LOAD_RATE ? 1e9 / (double)o->rate : 0;
     return 0;
 }
@@ -176,10 +179,27 @@ static void push_due(struct load *load, int64_t now)
     }
 }
 
+static void keep_moment(struct load *load, int64_t from_ns, int64_t to_ns)
+{
+    const struct tally *t = &load->interval;
+    bool connects = load->plan.mode == LOAD_CONNECT;
+    double amount = connects
+                        ? (double)t->count[LOAD_opened]
+                        : (double)(t->count[LOAD_sent_bytes] + t->count[LOAD_received_bytes]) / 1e6;
+    load->moments[load->moment_count++] =
+        (struct load_moment){.to_ns = to_ns - load->count_ns,
+                             .per_s = amount * 1e9 / (double)(to_ns - from_ns),
+                             .p50_ns = hist_percentile(&t->latency, 50),
+                             .p99_ns = hist_percentile(&t->latency, 99),
+                             .max_ns = t->latency.max};
+}
+
 static void end_interval(struct load *load, int64_t from_ns, int64_t to_ns)
 {
     if (to_ns > from_ns)
         report_interval(load, &load->interval, from_ns - load->count_ns, to_ns - load->count_ns);
+    if (to_ns > from_ns && load->moments)
+        keep_moment(load, from_ns, to_ns);
     tally_add(&load->total, &load->interval);
     tally_clear(&load->interval);
 }
@@ -312,6 +332,8 @@ static int run(struct load *load)
     report_summary(load, &weather, carrier);
     failed = judge(load);
     int wrote = load->plan.options->hgrm ? report_hgrm(load) : 0;
+    if (load->plan.options->plot && !wrote)
+        wrote = report_plot(load);
     return failed ? failed : wrote;
 }
 
@@ -324,7 +346,10 @@ static int prepare(struct load *load)
     load->random = (uint64_t)now_ns() | 1;
     load->flows = calloc(plan->connections, sizeof(*load->flows));
     load->room = malloc(plan->size_max + 2 * WIRE_FRAME_MAX);
-    int err = load->flows && load->room ? 0 : -ENOMEM;
+    if (plan->options->plot) /* at least a second each, and the last one */
+        load->moments =
+            calloc((size_t)(plan->options->duration_ns / SECOND) + 2, sizeof(*load->moments));
+    int err = load->flows && load->room && (load->moments || !plan->options->plot) ? 0 : -ENOMEM;
     for (uint32_t i = 0; i < plan->connections && !err; i++)
         err = flow_init(&load->flows[i], load, i);
     if (err)
@@ -341,6 +366,7 @@ static void dispose(struct load *load)
     for (uint32_t i = 0; load->flows && i < load->plan.connections; i++)
         flow_fini(&load->flows[i]);
     free(load->flows);
+    free(load->moments);
     free(load->room);
     free(load);
 }
@@ -363,6 +389,11 @@ static int measure_peer(struct options *o)
 
 int cmd_load(struct options *o)
 {
+    if (o->compare && o->arg_count == 2)
+        return load_compare(o->args[0], o->args[1]);
+    if (o->compare)
+        return fail_remedy(SLUICE_REASON_USAGE, "give two files that --json wrote",
+                           "load --compare");
     if (!o->serve)
         return measure_peer(o);
     if (o->arg_count > 1)

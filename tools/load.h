@@ -6,6 +6,7 @@
  *   load_report.c   live line, table, JSON       load_sockets.c  carrier: sockets of our own loop
  *   load_weather.c  what spoils numbers          load_channel.c  carrier: the channel of an engine
  *   load_wire.c     messages as bytes            load_serve.c    the peer
+ *   load_plot.c     pictures                     load_compare.c  two runs side by side
  */
 #ifndef SLUICE_TOOLS_LOAD_H
 #define SLUICE_TOOLS_LOAD_H
@@ -93,6 +94,13 @@ struct load_carrier {
     void (*describe)(struct load *load, char *out, size_t out_bytes);
 };
 
+/* A second of the time line. */
+struct load_moment {
+    int64_t to_ns;
+    double per_s; /* MB, or connections */
+    uint64_t p50_ns, p99_ns, max_ns;
+};
+
 struct load {
     struct load_plan plan;
     const struct load_carrier *carrier;
@@ -109,9 +117,11 @@ struct load {
     bool ending;              /* nothing becomes due any more */
     uint64_t begun;           /* messages or connections that count were begun */
     uint64_t in_flight;
-    uint64_t unsent; /* rate: were due, and never left */
-    int failed;      /* exit code of what went wrong first, said already */
-    uint8_t *room;   /* for one message as bytes */
+    uint64_t unsent;             /* rate: were due, and never left */
+    int failed;                  /* exit code of what went wrong first, said already */
+    struct load_moment *moments; /* for --plot */
+    uint32_t moment_count;
+    uint8_t *room; /* for one message as bytes */
     uint64_t random;
 };
 

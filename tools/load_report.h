@@ -17,4 +17,13 @@ void report_summary(const struct load *load, const struct weather *w, const char
 /** --hgrm: 0, or an exit code after one line on stderr. */
 int report_hgrm(const struct load *load);
 
+/** --plot: the same. */
+int report_plot(const struct load *load);
+
+/** Whether the name tells what to draw: .svg, .png or .gp. */
+bool plot_name_ok(const char *path);
+
+/** --compare: the same. */
+int load_compare(const char *path_a, const char *path_b);
+
 #endif

@@ -12,7 +12,7 @@ import time
 
 import websockets
 from tap import check, check_equal, main, sluice, test
-from world import World, helper, in_thread, url_of
+from world import World, helper, in_thread, need, url_of
 
 SHORT = ("--duration", "0.5", "--warmup", "0.1")
 NO_WARMUP = ("--duration", "10", "--warmup", "0")
@@ -267,6 +267,58 @@ def a_plain_latency_is_true():
     with World() as w:
         s = load(w, "rtt", w.serve(slow), "--duration", "1", "--warmup", "0").ended().summary
         check(20e6 <= s["latency"]["p50_ns"] < 60e6, s["latency"])
+
+
+@test
+def pictures():
+    """--plot draws an SVG where gnuplot is, or leaves its script, which has the data."""
+    with World() as w, serving(w, "echo", "tcp://127.0.0.1:0") as (_, where):
+        args = ("rate", where, "--rate", "500", *SHORT)
+        answer = w.run("load", *args, "--plot", w.path("x.gp"))
+        check_equal(answer.code, 0, answer.err)
+        with open(w.path("x.gp"), encoding="ascii") as file:
+            text = file.read()
+        for word in ("$latency << END", "$uncorrected << END", "$times << END", "multiplot"):
+            check(word in text, f"'{word}' is not in\n{text}")
+        answer = w.run("load", *args, "--plot", w.path("y.svg"), env={"PATH": w.root})
+        check(answer.code == 0 and "no gnuplot here" in answer.err and w.path("y.gp") in answer.err,
+              answer.err)
+        check(os.path.exists(w.path("y.gp")), "no script without gnuplot")
+        check_equal(w.run("load", *args, "--plot", "z.pdf").code, 2, "a picture that is none")
+        need("gnuplot")
+        for name, begin in (("z.svg", b"<?xml"), ("z.png", b"\x89PNG")):
+            answer = w.run("load", *args, "--plot", w.path(name))
+            check_equal(answer.code, 0, answer.err)
+            with open(w.path(name), "rb") as file:
+                picture = file.read()
+            check(picture.startswith(begin) and len(picture) > 5000, f"{name}: {picture[:80]}")
+
+
+def summary_of(path):
+    """The last line that --json wrote there."""
+    with open(path, encoding="utf-8") as file:
+        return json.loads(file.readlines()[-1])
+
+
+@test
+def two_runs_side_by_side():
+    """--compare: the figures of both, their ratio, and what makes them incomparable."""
+    with World() as w, serving(w, "echo", "tcp://127.0.0.1:0") as (_, where):
+        for name, size in (("a", "64"), ("b", "100")):
+            answer = w.run("load", "rtt", where, "--json", "--size", size, *SHORT)
+            check_equal(answer.code, 0, answer.err)
+            w.write(name, answer.out)
+        answer = w.run("load", "--compare", w.path("a"), w.path("b"))
+        check_equal(answer.code, 0, answer.err)
+        out = answer.out.decode()
+        p50 = [summary_of(w.path(name))["latency"]["p50_ns"] / 1000 for name in "ab"]
+        row = next(line for line in out.splitlines() if "latency p50, us" in line).split()[-3:]
+        check_equal(row, [f"{p50[0]:.1f}", f"{p50[1]:.1f}", f"{p50[1] / p50[0]:.3f}"], out)
+        check("size_min_bytes: 64 and 100" in out, out)
+        w.write("cut", '{"event": "interval"}\n')
+        for words in (("a", "cut"), ("a", "nothing"), ("a",)):
+            answer = w.run("load", "--compare", *map(w.path, words))
+            check(answer.code != 0 and len(answer.lines()) == 1, f"{words}: {answer.err}")
 
 
 # ---- verification --------------------------------------------------------------------------------
