@@ -102,6 +102,8 @@ static void plan_direction(struct load_plan *plan, const char *direction)
 static int make_plan(struct load_plan *plan, struct options *o)
 {
     plan->options = o;
+    if (o->report)
+        return fail_remedy(SLUICE_REASON_USAGE, "use --json", "load: --report is a feed's");
     int failed = plan_mode(plan, o->args[0]);
     if (!failed)
         failed = plan_target(plan, o);

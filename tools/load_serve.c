@@ -1,11 +1,13 @@
 /*
  * sluice load --serve: the peer that echoes, swallows or sends, for any number of connections on
- * one loop. Over WebSocket, too: frames in, frames out.
+ * one loop. Over WebSocket, too: frames in, frames out. What a feed sends is load_feed.c's.
  */
 #include "load.h"
 
 #include "fail.h"
+#include "load_feed.h"
 #include "option_tls.h"
+#include "session.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -13,15 +15,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FIN          0x80u
 #define RECV_BYTES   (64u << 10)
 #define ANSWER_BYTES 256u
 #define CONNS_LEAST  256u
+#define FEED_RATE    2000
 /* An answer may be longer than the piece that completed it: by a header, or by a whole PONG. */
 #define OUT_BYTES (RECV_BYTES + 2 * (WIRE_FRAME_MAX + WIRE_CONTROL_MAX))
 
-enum service { SERVE_ECHO, SERVE_SINK, SERVE_SOURCE };
+enum service { SERVE_ECHO, SERVE_SINK, SERVE_SOURCE, SERVE_FEED };
 
 struct server {
     const struct options *options;
@@ -30,7 +34,10 @@ struct server {
     struct sluice_loop *loop;
     struct sluice_tls *tls; /* for tls:// */
     uint64_t connections, messages, bytes, faults;
-    size_t out_used; /* in out: the answer to one piece */
+    struct feed *feeds; /* of the connections that there are */
+    bool fed;           /* --once: a client heard all of it */
+    int failed;         /* exit code, said already */
+    size_t out_used;    /* in out: the answer to one piece */
     uint8_t out[OUT_BYTES];
     uint8_t *message; /* source: room for one */
 };
@@ -46,6 +53,7 @@ struct peer {
     uint8_t *held; /* what the queue had no room for; nothing is received meanwhile */
     size_t held_bytes;
     uint64_t number; /* of the next message: sent by a source, expected by a sink */
+    struct feed feed;
     struct wire_reader reader;
 };
 
@@ -117,6 +125,9 @@ static void on_message(void *user, const struct wire_message *message)
 {
     struct peer *p = user;
     p->server->messages++;
+    p->feed.received++;
+    if (p->feed.began_ns == 0)
+        p->feed.began_ns = now_ns();
     if (!p->server->options->verify)
         return;
     if (!message->intact || message->number != p->number)
@@ -128,11 +139,12 @@ static void on_control(void *user, unsigned opcode, const uint8_t *bytes, size_t
 {
     struct peer *p = user;
     struct server *s = p->server;
-    if (opcode == WIRE_OPCODE_PONG)
-        return;
+    p->feed.pongs += opcode == WIRE_OPCODE_PONG;
+    p->broken |= opcode == WIRE_OPCODE_CLOSE;
+    if (opcode == WIRE_OPCODE_PONG || (opcode == WIRE_OPCODE_CLOSE && p->feed.said_end))
+        return; /* an answer itself */
     uint8_t answer = FIN | (opcode == WIRE_OPCODE_PING ? WIRE_OPCODE_PONG : WIRE_OPCODE_CLOSE);
     s->out_used += wire_write_frame(s->out + s->out_used, answer, NULL, bytes, count);
-    p->broken |= opcode == WIRE_OPCODE_CLOSE;
 }
 
 static const struct wire_events reader_events = {
@@ -193,6 +205,44 @@ static void on_data(struct sluice_conn *c, struct sluice_buf *buf, void *user)
         take_messages(p, bytes, count);
 }
 
+/* ---- a feed ---- */
+
+static void begin_feed(struct peer *p)
+{
+    struct server *s = p->server;
+    p->feed = (struct feed){.options = s->options, .conn = p->conn, .next = s->feeds};
+    s->feeds = &p->feed;
+}
+
+static void end_feed(struct peer *p)
+{
+    struct server *s = p->server;
+    struct feed **at = &s->feeds;
+    while (*at != &p->feed)
+        at = &(*at)->next;
+    *at = p->feed.next;
+    if (!p->feed.said_end)
+        return;
+    if (s->options->report && !s->failed)
+        s->failed = feed_report(&p->feed, s->options->report);
+    s->fed = s->options->once;
+}
+
+/* A millisecond is short for what a feed sends, and long for a core. */
+static int run_feed(struct server *s)
+{
+    int n = 0;
+    const struct timespec nap = {.tv_nsec = 1000000};
+    while (n >= 0 && stop_count() == 0 && !s->fed && !s->failed) {
+        n = sluice_loop_turn(s->loop);
+        for (struct feed *f = s->feeds; f; f = f->next)
+            feed_push(f, now_ns());
+        if (n == 0)
+            nanosleep(&nap, NULL);
+    }
+    return n < 0 ? n : 0;
+}
+
 /* ---- connections ---- */
 
 static void on_close(struct sluice_conn *c, enum sluice_reason reason, int os_error, void *user)
@@ -201,6 +251,8 @@ static void on_close(struct sluice_conn *c, enum sluice_reason reason, int os_er
     (void)c;
     (void)reason;
     (void)os_error;
+    if (p->server->service == SERVE_FEED)
+        end_feed(p);
     free(p->held);
     free(p->request);
     free(p);
@@ -240,6 +292,8 @@ static void on_accept(struct sluice_conn *c, void *user)
                                   .user = p}};
     sluice_conn_set_user(c, p);
     sluice_conn_set_events(c, &peer_events);
+    if (s->service == SERVE_FEED)
+        begin_feed(p);
     pump_source(p);
 }
 
@@ -339,9 +393,10 @@ static int serve(struct server *s, const char *url, const char *shown)
         failed = listen_at(s, url, shown);
     if (!failed) {
         stop_loop(s->loop);
-        int err = sluice_loop_run(s->loop);
+        int err = s->service == SERVE_FEED ? run_feed(s) : sluice_loop_run(s->loop);
         stop_loop(NULL);
-        failed = err < 0 ? fail_errno(err, "event loop") : say_end(s, shown);
+        failed = err < 0 ? fail_errno(err, "event loop") : s->failed;
+        failed = failed ? failed : say_end(s, shown);
     }
     sluice_loop_destroy(s->loop);
     sluice_tls_destroy(s->tls);
@@ -358,13 +413,19 @@ int load_serve(struct options *o)
         free(s);
         return fail_errno(-ENOMEM, "load --serve");
     }
+    if (o->rate == 0)
+        o->rate = FEED_RATE;
     s->options = o;
     s->service = strcmp(o->serve, "sink") == 0     ? SERVE_SINK
                  : strcmp(o->serve, "source") == 0 ? SERVE_SOURCE
+                 : strcmp(o->serve, "feed") == 0   ? SERVE_FEED
                                                    : SERVE_ECHO;
     s->kind = frames ? WIRE_FRAMES : o->verify ? WIRE_CHECKED : WIRE_RAW;
     url = shown;
     int failed = frames ? upgrade_target(o, room, sizeof(room), &url) : 0;
+    if (!failed && s->service == SERVE_FEED && (!frames || o->verify))
+        failed = fail_remedy(SLUICE_REASON_USAGE, "write ws:// or wss://, without --verify",
+                             "load --serve feed %s", shown);
     if (!failed && o->verify && o->size_bytes.least < (int64_t)WIRE_CHECK_BYTES)
         failed = fail_remedy(SLUICE_REASON_USAGE, "number and checksum take 16 bytes: raise --size",
                              "load --verify");

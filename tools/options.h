@@ -97,7 +97,8 @@ struct options {
     const char *hgrm, *plot; /* files */
     const char *engine;      /* name of a channel */
     bool in_process;         /* an engine of our own, on a thread */
-    const char *serve;       /* echo, sink, source */
+    const char *serve;       /* echo, sink, source, feed */
+    int64_t burst;           /* feed: messages, once a second */
     bool compare;
 
     /* stat, probe, load */

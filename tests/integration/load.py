@@ -11,7 +11,7 @@ import threading
 import time
 
 import websockets
-from tap import check, check_equal, main, sluice, test
+from tap import check, check_equal, main, sluice, source_dir, test
 from world import World, helper, in_thread, need, url_of
 
 SHORT = ("--duration", "0.5", "--warmup", "0.1")
@@ -160,6 +160,26 @@ def connect_and_idle():
         peer.signal(signal.SIGTERM)
         peer.ends(0)
         check(" 150 connections," in peer.err(), peer.err())
+
+
+@test
+def the_feed_is_the_demo_s():
+    """What sluice ws prints of it passes the demo's judge; with one line less it does not."""
+    judge = [os.path.join(source_dir(), "tools", "demo_report.py"), "--quiet", "--feed"]
+    with World() as w, serving(w, "feed", "ws://127.0.0.1:0", "--once", "--duration", "1.3",
+                               "--rate", "500", "--burst", "300", "--report",
+                               w.path("feed")) as (peer, where):
+        answer = w.run("ws", where, "--send", "subscribe", "--send", "x", "--report", w.path("ws"))
+        check_equal(answer.code, 0, answer.err)
+        peer.ends(0)
+        counts = json.loads(open(w.path("feed"), encoding="utf-8").read())
+        check(counts["sent"] > 300 + 500 and counts["received"] == 2, counts)
+        check_equal((counts["pings"], counts["pongs"]), (2, 2), "PINGs")
+        lines = answer.out.splitlines(keepends=True)
+        for text, code in ((answer.out, 0), (b"".join(lines[:9] + lines[10:]), 1)):
+            got = subprocess.run([*judge, w.path("feed"), "--report", w.path("ws")], input=text,
+                                 capture_output=True, check=False, timeout=30)
+            check_equal(got.returncode, code, got.stdout.decode())
 
 
 # ---- through an engine ---------------------------------------------------------------------------
