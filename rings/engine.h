@@ -192,8 +192,18 @@ bool sluice_inbox_sleeps(const struct sluice_channel *ch);
 
 /* ---- outboxes ---- */
 
+/* The producer's slot tail is another one: see sluice_outbox_refresh(). */
+int64_t sluice_outbox_moved(struct sluice_outbox *box, uint64_t slot_tail);
+
 /* Look at the tails again: unread slots, or -EBADMSG when they are nonsense. */
-int64_t sluice_outbox_refresh(struct sluice_outbox *box);
+static inline int64_t sluice_outbox_refresh(struct sluice_outbox *box)
+{
+    /* acquire: pairs with the release in client.c; slots and bytes below the tails are there */
+    uint64_t slot_tail = atomic_load_explicit(&box->tails->slot_tail, memory_order_acquire);
+    if (slot_tail != box->slot_tail)
+        return sluice_outbox_moved(box, slot_tail);
+    return (int64_t)(slot_tail - box->slot_head);
+}
 
 /* The unread slot number k (0: oldest) whose bytes start at byte offset from byte_head: 0, or
  * -EBADMSG. */

@@ -7,12 +7,8 @@
 
 #include <errno.h>
 
-int64_t sluice_outbox_refresh(struct sluice_outbox *box)
+int64_t sluice_outbox_moved(struct sluice_outbox *box, uint64_t slot_tail)
 {
-    /* acquire: pairs with the release in client.c; slots and bytes below the tails are there */
-    uint64_t slot_tail = atomic_load_explicit(&box->tails->slot_tail, memory_order_acquire);
-    if (slot_tail == box->slot_tail)
-        return (int64_t)(slot_tail - box->slot_head);
     uint64_t byte_tail = atomic_load_explicit(&box->tails->byte_tail, memory_order_relaxed);
     if (slot_tail - box->slot_tail > box->slot_count - (box->slot_tail - box->slot_head) ||
         byte_tail - box->byte_tail > box->byte_count - (box->byte_tail - box->byte_head))

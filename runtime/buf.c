@@ -85,9 +85,9 @@ bool sluice_leases_may_feed(const struct sluice_conns *conns)
     return false;
 }
 
-/* One for each buffer. Those of completions that we have yet to see count as free here: whoever is
- * told once more that there is none waits again. One that has nothing to receive takes none: the
- * next turn goes on with those behind it. */
+/* At the end of each turn; one for each buffer. Those of completions that we have yet to see count
+ * as free here: whoever is told once more that there is none waits again. One that has nothing to
+ * receive takes none: the next turn goes on with those behind it. */
 void sluice_leases_feed(struct sluice_conns *conns)
 {
     for (int kind = 0; kind < LEASE_KINDS; kind++) {
@@ -155,5 +155,4 @@ void sluice_buf_release(struct sluice_buf *buf)
         lease->next = pool->free;
         pool->free = lease;
     }
-    sluice_leases_feed(conns);
 }

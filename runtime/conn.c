@@ -122,7 +122,7 @@ void sluice_conn_deliver(struct sluice_conn *c, struct sluice_lease *lease)
 
 static void deliver_held(struct sluice_conn *c)
 {
-    while (c->held && !c->paused && !sluice_conn_is_leaving(c))
+    while (c->held && !c->paused) /* dropped when it leaves */
         sluice_conn_deliver(c, sluice_conn_unhold(c));
 }
 
@@ -254,7 +254,7 @@ static void on_life_closed(struct sluice_life *life)
 {
     struct sluice_conn *c = of_life(life);
     forget_dial(c);
-    sluice_conn_drop_queue(c);
+    sluice_conn_end_sends(c);
     life->loop->active--;
     if (c->events->on_close)
         c->events->on_close(c, life->reason, life->os_error, c->user);
@@ -280,7 +280,6 @@ static void init(struct sluice_conn *c, struct sluice_conns *conns,
     c->conns = conns;
     c->events = events;
     c->user = user;
-    c->queue = (struct conn_queue){0};
     c->tls_ctx = NULL;
     c->tls = NULL;
     c->held = NULL;
@@ -308,10 +307,13 @@ void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd)
 /* ---- connecting ---- */
 
 /* What is wrong with it stands in why. */
-static int parse(const char *url, struct sluice_url *parsed, struct sluice_addresses *path,
-                 char *why, size_t why_bytes)
+static int parse(const struct sluice_connect_config *cfg, struct sluice_url *parsed,
+                 struct sluice_addresses *path, char *why, size_t why_bytes)
 {
+    const char *url = cfg->url;
     path->count = 0;
+    if (!cfg->events)
+        return sluice_conns_refuse(why, why_bytes, -EINVAL, "events: a connection needs them");
     if (url && sluice_conns_unix(path, url) == 0)
         return 0;
     if (!url || sluice_url_parse(parsed, url))
@@ -368,7 +370,7 @@ int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
     struct sluice_url url;
     struct sluice_addresses path;
     *out = NULL;
-    int err = parse(cfg->url, &url, &path, why, why_bytes);
+    int err = parse(cfg, &url, &path, why, why_bytes);
     if (err)
         return err;
     const struct sluice_tls *tls = NULL;

@@ -119,9 +119,9 @@ struct sluice_connect_config {
  *
  * @param out  receives the connection, NULL on failure.
  * @param why  NULL, or receives one line that names what failed and what to do.
- * @return 0, or -EINVAL not such a URL, or tls is a server's; -EPROTONOSUPPORT a scheme that is not
- *         known; -ENOTSUP this build has no TLS;
- *         -ENOBUFS there are conns_max already; -EAGAIN, -ENOMEM nobody to resolve the name.
+ * @return 0, or -EINVAL not such a URL, no events, or tls is a server's; -EPROTONOSUPPORT a scheme
+ * that is not known; -ENOTSUP this build has no TLS; -ENOBUFS there are conns_max already; -EAGAIN,
+ * -ENOMEM nobody to resolve the name.
  */
 SLUICE_API int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
                                    const struct sluice_connect_config *cfg, char *why,
@@ -144,7 +144,29 @@ SLUICE_API int sluice_conn_write(struct sluice_conn *c, const void *data, size_t
 /** The same, of several pieces: all of them, or none. */
 SLUICE_API int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count);
 
-/** Bytes that were queued and did not leave yet. */
+/** Bytes that leave from where they are. Its memory is the caller's, as is what it points to. */
+struct sluice_send {
+    const void *data;
+    size_t bytes;
+    /** By the loop, once, before on_close: both are yours again. 0: the kernel has all of it; or
+     *  -ECANCELED: the connection ended first, and some of it may have left. */
+    void (*done)(struct sluice_send *send, int result);
+    /* Ours from the call to done(). */
+    struct sluice_send *next;
+    size_t taken;
+    uint32_t at;
+};
+
+/**
+ * Send without copying. For what is long and stays: any length, and no room in the queue is needed.
+ *
+ * @param send  in flight until its done().
+ * @return 0; or -EINVAL no bytes, or no done; -ENOTCONN not open yet; -EPIPE as for write.
+ * Thread: the loop's. Order: bytes leave in call order, those of sluice_conn_write() among them.
+ */
+SLUICE_API int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send);
+
+/** Bytes that were queued, or are in flight from where they are, and did not leave yet. */
 SLUICE_API size_t sluice_conn_queued(const struct sluice_conn *c);
 
 /** No more on_data() until resumed: what was received already waits, and the peer, with its bytes,
@@ -220,9 +242,9 @@ struct sluice_listen_config {
  * Listen. With conns_max connections there, or where the process has no descriptor left, accepting
  * waits until one closes: peers wait in the backlog.
  *
- * @return 0, or -EINVAL not such a URL, not an address, or tls:// without its tls; -EADDRINUSE,
- * -EACCES, -EADDRNOTAVAIL from bind(2); -ENOBUFS 64 listeners are there, or no connection is
- * allowed; another negative errno. *out is NULL then.
+ * @return 0, or -EINVAL not such a URL, not an address, no events, tls:// without its tls;
+ * -EADDRINUSE, -EACCES, -EADDRNOTAVAIL from bind(2); -ENOBUFS 64 listeners are there, or no
+ * connection is allowed; another negative errno. *out is NULL then.
  */
 SLUICE_API int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
                                     const struct sluice_listen_config *cfg, char *why,

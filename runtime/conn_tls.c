@@ -260,6 +260,21 @@ int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t byt
     return 0;
 }
 
+/* As many records as there is room for. */
+bool sluice_conn_tls_pull(struct sluice_conn *c, struct sluice_send *send)
+{
+    while (send->taken < send->bytes) {
+        size_t left = send->bytes - send->taken;
+        size_t chunk = left < SLUICE_TLS_RECORD_MAX ? left : SLUICE_TLS_RECORD_MAX;
+        if (!sluice_conn_tls_has_room(c, chunk))
+            return false;
+        if (sluice_conn_tls_write(c, (const uint8_t *)send->data + send->taken, chunk))
+            return false;
+        send->taken += chunk;
+    }
+    return true;
+}
+
 /* ---- the beginning ---- */
 
 void sluice_conn_tls_begin(struct sluice_conn *c, const char *host)

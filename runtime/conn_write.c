@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define SPAN_MAX (1u << 30) /* a completion's result is an int32_t */
+
 /* ---- the queue ---- */
 
 /* TLS has it encrypted, in a ring of its own. */
@@ -15,17 +17,6 @@ static size_t queued(const struct sluice_conn *c)
 {
     const struct sluice_tls_session *s = c->tls ? c->tls->session : NULL;
     return s ? (size_t)(s->out_tail - s->out_head) : c->queue.tail - c->queue.head;
-}
-
-/* What leaves next. */
-static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
-{
-    if (c->tls)
-        return c->tls->session ? sluice_tls_output(c->tls->session, data) : 0;
-    uint32_t size = c->conns->queue_bytes;
-    uint32_t at = c->queue.head & (size - 1);
-    *data = c->queue.base + at;
-    return queued(c) < size - at ? queued(c) : size - at;
 }
 
 /* The one used last is the one in the caches. */
@@ -37,7 +28,7 @@ static void lend_queue(struct sluice_conn *c)
     c->queue = (struct conn_queue){.base = conns->queues + (size_t)i * conns->queue_bytes};
 }
 
-void sluice_conn_drop_queue(struct sluice_conn *c)
+static void drop_queue(struct sluice_conn *c)
 {
     struct sluice_conns *conns = c->conns;
     if (!c->queue.base)
@@ -57,6 +48,40 @@ static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
     c->queue.tail += (uint32_t)bytes;
 }
 
+/* ---- what leaves next ---- */
+
+/* The caller's bytes stand at a place in the queue's: those before it leave first. */
+static bool is_senders_turn(const struct sluice_conn *c)
+{
+    return c->sends && !c->tls && c->sends->at == c->queue.head;
+}
+
+static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
+{
+    if (c->tls)
+        return c->tls->session ? sluice_tls_output(c->tls->session, data) : 0;
+    if (is_senders_turn(c)) {
+        *data = (const uint8_t *)c->sends->data + c->sends->taken;
+        size_t left = c->sends->bytes - c->sends->taken;
+        return left < SPAN_MAX ? left : SPAN_MAX;
+    }
+    uint32_t size = c->conns->queue_bytes;
+    uint32_t at = c->queue.head & (size - 1);
+    size_t span = c->sends ? c->sends->at - c->queue.head : queued(c);
+    *data = c->queue.base + at;
+    return span < size - at ? span : size - at;
+}
+
+/* It is the caller's again. */
+static void end_send(struct sluice_conn *c, int result)
+{
+    struct sluice_send *send = c->sends;
+    c->sends = send->next;
+    if (!c->sends)
+        c->sends_end = &c->sends;
+    send->done(send, result);
+}
+
 /* These left. */
 static void taken(struct sluice_conn *c, size_t bytes)
 {
@@ -64,11 +89,29 @@ static void taken(struct sluice_conn *c, size_t bytes)
         sluice_tls_sent(c->tls->session, bytes);
         if (c->tls->output_full)
             sluice_conns_due(c, DUE_RECEIVE);
-        return;
+    } else if (is_senders_turn(c)) {
+        c->sends->taken += bytes;
+        if (c->sends->taken == c->sends->bytes)
+            end_send(c, 0);
+    } else {
+        c->queue.head += (uint32_t)bytes;
     }
-    c->queue.head += (uint32_t)bytes;
-    if (queued(c) == 0)
-        sluice_conn_drop_queue(c);
+    if (!c->sends && queued(c) == 0)
+        drop_queue(c);
+}
+
+/* With TLS those of the caller leave as records; done when the last one was made. */
+static void pull_sends(struct sluice_conn *c)
+{
+    while (c->tls && c->sends && sluice_life_is_live(&c->life) && sluice_conn_tls_pull(c, c->sends))
+        end_send(c, 0);
+}
+
+void sluice_conn_end_sends(struct sluice_conn *c)
+{
+    while (c->sends)
+        end_send(c, -ECANCELED);
+    drop_queue(c);
 }
 
 /* ---- sending ---- */
@@ -96,6 +139,7 @@ void sluice_conn_flush(struct sluice_conn *c)
 {
     if (c->sending || !sluice_life_receives(&c->life))
         return;
+    pull_sends(c);
     const uint8_t *data = NULL;
     size_t bytes = next_span(c, &data);
     if (bytes == 0) {
@@ -112,7 +156,8 @@ void sluice_conn_flush(struct sluice_conn *c)
 
 static void tell_drained(struct sluice_conn *c)
 {
-    if (!c->wants_drain || c->out != OUT_OPEN || queued(c) > c->conns->queue_bytes / 2)
+    bool has_room = !(c->tls && c->sends) && queued(c) <= c->conns->queue_bytes / 2;
+    if (!c->wants_drain || !has_room || c->out != OUT_OPEN || !sluice_life_is_live(&c->life))
         return;
     c->wants_drain = false;
     if (c->events->on_drain)
@@ -136,23 +181,33 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
 
 void sluice_conn_send_init(struct sluice_conn *c)
 {
+    c->queue = (struct conn_queue){0};
+    c->sends = NULL;
+    c->sends_end = &c->sends;
     sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
     c->send_op.flags = SLUICE_OP_WAITALL;
 }
 
 /* ---- writing ---- */
 
-static int may_write(struct sluice_conn *c, size_t bytes)
+static int may_send(const struct sluice_conn *c)
 {
     SLUICE_CHECK(c->magic == CONN_MAGIC); /* a call after on_close */
     if (c->life.state < SLUICE_CONN_OPEN)
         return -ENOTCONN;
-    if (c->life.state != SLUICE_CONN_OPEN || c->out != OUT_OPEN)
-        return -EPIPE;
+    return c->life.state != SLUICE_CONN_OPEN || c->out != OUT_OPEN ? -EPIPE : 0;
+}
+
+static int may_write(struct sluice_conn *c, size_t bytes)
+{
+    int err = may_send(c);
+    if (err)
+        return err;
     if (bytes > c->conns->queue_bytes)
         return -EMSGSIZE;
-    bool fits =
-        c->tls ? sluice_conn_tls_has_room(c, bytes) : bytes <= c->conns->queue_bytes - queued(c);
+    /* Encrypted now it would overtake what is still to be. */
+    bool fits = c->tls ? !c->sends && sluice_conn_tls_has_room(c, bytes)
+                       : bytes <= c->conns->queue_bytes - queued(c);
     c->wants_drain |= !fits;
     return fits ? 0 : -EAGAIN;
 }
@@ -183,8 +238,27 @@ int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes)
     return sluice_conn_writev(c, &iov, 1);
 }
 
+int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send)
+{
+    int err = may_send(c);
+    if (err)
+        return err;
+    if (send->bytes == 0 || !send->done)
+        return -EINVAL;
+    send->next = NULL;
+    send->taken = 0;
+    send->at = c->queue.tail;
+    *c->sends_end = send;
+    c->sends_end = &send->next;
+    sluice_conns_due(c, DUE_SEND);
+    return 0;
+}
+
 size_t sluice_conn_queued(const struct sluice_conn *c)
 {
     SLUICE_CHECK(c->magic == CONN_MAGIC);
-    return queued(c);
+    size_t bytes = queued(c);
+    for (const struct sluice_send *send = c->sends; send; send = send->next)
+        bytes += send->bytes - send->taken;
+    return bytes;
 }

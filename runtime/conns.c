@@ -182,6 +182,7 @@ void sluice_conns_destroy(struct sluice_conns *conns)
     int n = 0;
     while ((conns->used || conns->listening) && n >= 0)
         n = sluice_loop_turn(conns->loop);
+    SLUICE_CHECK(conns->used == 0 && conns->listening == 0); /* by the thread that ran the loop */
     for (int kind = 0; kind < LEASE_KINDS; kind++)
         SLUICE_CHECK(conns->leases[kind].leased == 0); /* retained, and not released */
     sluice_loop_remove_source(conns->loop, &conns->source);

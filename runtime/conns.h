@@ -80,8 +80,9 @@ struct sluice_conn {
     const struct sluice_conn_events *events;
     void *user;
     struct conn_queue queue;
-    const struct sluice_tls *tls_ctx; /* until the handshake begins */
-    struct conn_tls *tls;             /* NULL: plain */
+    struct sluice_send *sends, **sends_end; /* bytes of the caller's among those of the queue */
+    const struct sluice_tls *tls_ctx;       /* until the handshake begins */
+    struct conn_tls *tls;                   /* NULL: plain */
     struct sluice_op recv_op, send_op;
     struct sluice_lease *held, **held_end; /* received, not delivered */
     int in_error;                          /* IN_ENDING: 0 the peer's FIN, or negative errno */
@@ -92,6 +93,8 @@ struct sluice_conn {
     struct sluice_conn *due_next;
     struct sluice_conn *starved_next, **starved_link;
 };
+
+_Static_assert(sizeof(struct sluice_conn) <= 640, "there are many of them, most of them idle");
 
 /* While it is being connected. */
 struct conn_dial {
@@ -116,7 +119,7 @@ void sluice_conn_told_end(struct sluice_conn *c);
 
 void sluice_conn_send_init(struct sluice_conn *c);
 void sluice_conn_flush(struct sluice_conn *c);
-void sluice_conn_drop_queue(struct sluice_conn *c);
+void sluice_conn_end_sends(struct sluice_conn *c); /* nothing more leaves */
 
 /* ---- TLS: conn_tls.c ---- */
 
@@ -146,6 +149,7 @@ void sluice_conn_tls_receive(struct sluice_conn *c); /* what is held */
 void sluice_conn_tls_eof(struct sluice_conn *c);     /* told, or truncated */
 bool sluice_conn_tls_has_room(const struct sluice_conn *c, size_t bytes);
 int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes);
+bool sluice_conn_tls_pull(struct sluice_conn *c, struct sluice_send *send); /* true: all of it */
 bool sluice_conn_tls_notify(struct sluice_conn *c); /* true: close_notify is in the queue */
 
 /* ---- listeners: listener.c ---- */

@@ -156,6 +156,8 @@ static int parse(const struct sluice_listen_config *cfg, struct sluice_addresses
 {
     struct sluice_url parsed = {.scheme = ""};
     const char *url = cfg->url;
+    if (!cfg->events)
+        return sluice_conns_refuse(why, why_bytes, -EINVAL, "events: connections need them");
     if (url && sluice_conns_unix(out, url) == 0)
         return 0;
     bool is_url = url && sluice_url_parse_local(&parsed, url) == 0;

@@ -218,12 +218,45 @@ static int say(struct sluice_life *c, unsigned type, const uint8_t *data, size_t
     return n < 0 ? (int)n : 0;
 }
 
-static int answer(struct sluice_secure *s, struct sluice_life *c)
+static int notify(struct sluice_secure *s, struct sluice_life *c)
+{
+    static const uint8_t close_notify[] = {ALERT_WARNING, 0};
+    int err = say(c, SLUICE_TLS_TYPE_ALERT, close_notify, sizeof(close_notify));
+    s->notify_due = err == -EAGAIN;
+    s->session->closed |= err ? 0 : SLUICE_TLS_CLOSED_BY_US;
+    return err;
+}
+
+/* Asked with a key of no version: EINVAL. EBUSY comes first where keys are taken but once: in TLS
+ * 1.2, and before Linux 6.14. */
+static bool takes_new_keys(struct sluice_life *c)
+{
+    const struct tls_crypto_info none = {0};
+    return set_option(c, SOL_TLS, TLS_TX, &none, sizeof(none)) != -EBUSY;
+}
+
+/* An answer, or of our own accord. Without new keys it is over while the old ones are good for
+ * close_notify. */
+static int update(struct sluice_secure *s, struct sluice_life *c)
 {
     static const uint8_t key_update[] = {KEY_UPDATE, 0, 0, 1, 0}; /* asks for nothing back */
+    if (!takes_new_keys(c)) {
+        int err = notify(s, c);
+        return err == -EAGAIN ? err : fail(s, SLUICE_REASON_TLS_REKEY, "no new keys", -EBUSY);
+    }
     int err = say(c, SLUICE_TLS_TYPE_HANDSHAKE, key_update, sizeof(key_update));
     s->answer_due = err == -EAGAIN;
+    if (!err)
+        s->session->records_out = 0;
     return err ? err : renew(s, c, SLUICE_TLS_TX);
+}
+
+/* Each SEND begins a record of its own; those that a short one cut count twice. */
+void sluice_offload_sent(struct sluice_secure *s, size_t bytes, bool between)
+{
+    uint64_t records = (bytes + SLUICE_TLS_RECORD_MAX - 1) / SLUICE_TLS_RECORD_MAX;
+    if (sluice_tls_count_records(s->session, records) && between)
+        s->answer_due = true;
 }
 
 int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
@@ -234,7 +267,7 @@ int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
         s->alert_due = -1; /* once: it is a courtesy */
         return say(c, SLUICE_TLS_TYPE_ALERT, alert, sizeof(alert));
     }
-    if (s->answer_due && (err = answer(s, c)))
+    if (s->answer_due && (err = update(s, c)))
         return err;
     if (s->refusal_due) {
         static const uint8_t no_renegotiation[] = {ALERT_WARNING, 100};
@@ -243,11 +276,5 @@ int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
         if (err)
             return err;
     }
-    if (s->notify_due) {
-        static const uint8_t close_notify[] = {ALERT_WARNING, 0};
-        err = say(c, SLUICE_TLS_TYPE_ALERT, close_notify, sizeof(close_notify));
-        s->notify_due = err == -EAGAIN;
-        s->session->closed |= err ? 0 : SLUICE_TLS_CLOSED_BY_US;
-    }
-    return err;
+    return s->notify_due ? notify(s, c) : 0;
 }

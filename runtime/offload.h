@@ -28,6 +28,10 @@ int sluice_offload_control(struct sluice_secure *s, struct sluice_life *c);
  */
 bool sluice_offload_verdict(struct sluice_secure *s, int os_error);
 
+/* The kernel took so many bytes; between: of whole messages, nothing is half sent. New keys are due
+ * when these have made as many records as they may. */
+void sluice_offload_sent(struct sluice_secure *s, size_t bytes, bool between);
+
 /* What is to be said with no SEND in flight: an answer to KeyUpdate, an alert, close_notify. 0: all
  * is said; -EAGAIN: no room in the socket; -EPROTO. */
 int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c);

@@ -23,7 +23,8 @@ struct sluice_secure {
     bool by_record; /* nothing is received beyond the record that is due */
     bool in_kernel; /* which encrypts and decrypts: the session only knows */
     bool answer_due, refusal_due,
-        notify_due;       /* to be said by offload.c: KeyUpdate, no_renegotiation, close_notify */
+        notify_due;       /* to be said by offload.c: KeyUpdate (asked for, or because our keys have
+                             served long enough), no_renegotiation, close_notify */
     int alert_due;        /* -1: none */
     const char *ktls_off; /* why it shall not be in the kernel, with SLUICE_KTLS_OFF */
     char user_space[96];  /* why it is not in the kernel */

@@ -64,8 +64,8 @@ SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_
                                   char *why, size_t why_bytes);
 
 /** Destroy. Its transports must be destroyed before, buffers that were retained released.
- * Connections that are left are reset, and their on_close called. Not inside a callback. NULL is
- * fine. */
+ * Connections that are left are reset, and their on_close called. By the thread that ran it, not
+ * inside a callback. NULL is fine. */
 SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
 
 /** Run until sluice_loop_stop(), or until no transport, connection or listener is there: 0 or

@@ -21,6 +21,8 @@
 #define ALERT_TIMEOUT           (100 * SLUICE_NS_PER_MS)
 #define DRAIN_TIMEOUT_DEFAULT   (5 * SLUICE_NS_PER_S)
 #define HEARTBEAT_NS            (100 * SLUICE_NS_PER_MS)
+#define LAST_BEAT_NS            SLUICE_NS_PER_MS
+#define CONTROL_NS              (100 * SLUICE_NS_PER_MS) /* of SLUICE_TLS_CONTROL_RUN_MAX */
 
 struct sluice_transport {
     struct sluice_loop *loop;
@@ -55,6 +57,7 @@ struct sluice_transport {
     struct sluice_timer drain;
     uint64_t acked_seen; /* when the drain limit last ran out */
     uint64_t heartbeat_ns;
+    uint64_t control_ns; /* when records without data were last forgiven */
     uint64_t inbox_seen; /* metadata tail last shown to on_inbox */
 };
 
@@ -513,11 +516,19 @@ static void heed_clients(struct sluice_transport *t)
     }
 }
 
+/* So that their limit is one per time, also for a loop that beats before each sleep. */
+static void forgive_control(struct sluice_transport *t)
+{
+    if (!t->secure.session || t->loop->now_ns - t->control_ns < CONTROL_NS)
+        return;
+    t->secure.session->control_run = 0;
+    t->control_ns = t->loop->now_ns;
+}
+
 /* For those who look on: sluice stat, observers. */
 static void beat(struct sluice_transport *t)
 {
-    if (t->secure.session)
-        t->secure.session->control_run = 0; /* so that its limit is one per time */
+    forgive_control(t);
     if (!t->ch->inbox.away)
         sluice_inbox_show(t->ch);
     struct engine_shared *s = t->ch->shared;
@@ -574,7 +585,8 @@ static void settle(struct sluice_source *src)
 static void park(struct sluice_source *src)
 {
     struct sluice_transport *t = of_source(src);
-    beat(t);
+    if (t->loop->now_ns - t->heartbeat_ns > LAST_BEAT_NS) /* it may be a long sleep */
+        beat(t);
     sluice_channel_flush(t->ch);
     bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
     sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.link);

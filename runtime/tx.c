@@ -384,6 +384,8 @@ static void sent(struct sluice_tx *tx, uint32_t bytes)
     tx->events->sent(tx->user);
     if (tx->owner && tx->run_sent == tx->run_bytes)
         finish_run(tx);
+    if (tx->secure->in_kernel)
+        sluice_offload_sent(tx->secure, bytes, tx->message_sent == 0);
 }
 
 static void on_send(struct sluice_op *op, int32_t result, bool more)

@@ -12,9 +12,6 @@
  * alert. */
 #define TLS_ANSWER_BYTES 512u
 
-/* RFC 8446 5.5: AES-GCM is good for 2^24.5 full records under one key. */
-#define TLS_RECORDS_PER_KEY (1u << 24)
-
 #define TLS_PINS_MAX   8u
 #define TLS_PIN_BYTES  32u  /* SHA-256 */
 #define TLS_NAME_BYTES 256u /* a DNS name has 253 at most: RFC 1035 2.3.4 */

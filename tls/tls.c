@@ -18,6 +18,8 @@ const struct sluice_tls_provider *const sluice_tls_providers[] = {BUILT_TLS & sl
                                                                   NULL};
 #undef X
 
+uint64_t sluice_tls_records_per_key = 1u << 24; /* and what is on its way when it is reached */
+
 const struct sluice_tls_provider *sluice_tls_find(const char *name)
 {
     if (!name || strcmp(name, "auto") == 0)
@@ -104,6 +106,12 @@ int sluice_tls_count_control(struct sluice_tls_session *s)
         return 0;
     return sluice_tls_fail(s, SLUICE_REASON_TLS_PROTOCOL,
                            "%u records in a row without data: a flood", s->control_run);
+}
+
+bool sluice_tls_count_records(struct sluice_tls_session *s, uint64_t records)
+{
+    s->records_out += records;
+    return s->records_out >= sluice_tls_records_per_key;
 }
 
 void sluice_tls_sent(struct sluice_tls_session *s, size_t bytes)

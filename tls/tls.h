@@ -107,7 +107,7 @@ struct sluice_tls_session {
     bool wants_keys;  /* the caller's, before the first handshake(): keys() will be asked */
     const struct sluice_tls_provider *provider;
     unsigned closed;      /* SLUICE_TLS_CLOSED_* */
-    uint32_t control_run; /* without data between; the caller zeroes it once a second or so, which
+    uint32_t control_run; /* without data between; the caller zeroes it every 100 ms or so, which
                              makes SLUICE_TLS_CONTROL_RUN_MAX a rate */
     uint64_t control_records;
     uint64_t records_out; /* under the keys of now */
@@ -261,6 +261,13 @@ static inline size_t sluice_tls_output(const struct sluice_tls_session *s, const
  */
 int sluice_tls_control(struct sluice_tls_session *s, unsigned type, const uint8_t *data,
                        size_t bytes);
+
+/** RFC 8446 5.5: AES-GCM is good for 2^24.5 full records under one key. Tests have a smaller one.
+ */
+extern uint64_t sluice_tls_records_per_key;
+
+/** So many more left under the keys of now: whether it is time for others. */
+bool sluice_tls_count_records(struct sluice_tls_session *s, uint64_t records);
 
 /** The kernel refused a record: -EBADMSG, -EMSGSIZE, ... Returns -EPROTO: see error. */
 int sluice_tls_bad_record(struct sluice_tls_session *s, int os_error);

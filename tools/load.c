@@ -215,6 +215,15 @@ static bool is_over(const struct load *load, int64_t now)
     return dead || broken || done || now >= load->end_ns || stop_count() > 0;
 }
 
+/* What became due since the last turn: without it a freeze at the end would not show. */
+static void push_rest(struct load *load)
+{
+    for (uint64_t before = UINT64_MAX; before != load->due && load->plan.mode == LOAD_RATE;) {
+        before = load->due;
+        push_due(load, load->end_ns);
+    }
+}
+
 static uint64_t progress(const struct load *load)
 {
     return load->begun + load->interval.count[LOAD_answered] +
@@ -246,20 +255,16 @@ static void measure(struct load *load, struct weather *w)
     }
     if (now < load->end_ns)
         load->end_ns = now > load->count_ns ? now : load->count_ns;
+    push_rest(load);
     weather_marked(w);
     load->counting = false;
     load->ending = true;
     end_interval(load, from < load->end_ns ? from : load->end_ns, load->end_ns);
 }
 
-/* Without the schedule's rest a freeze at the end would not show. */
 static void wait_answers(struct load *load)
 {
     int64_t until = now_ns() + ANSWERS_NS;
-    for (uint64_t due = UINT64_MAX; load->plan.mode == LOAD_RATE && due != load->due;) {
-        due = load->due;
-        push_due(load, load->end_ns);
-    }
     while ((load->in_flight > 0 || load->due > load->begun) && load->open > 0 && !load->failed &&
            now_ns() < until && stop_count() < 2)
         load->failed = load->carrier->turn(load);

@@ -2,6 +2,7 @@
  * The simulated backend: ops over the network of net.c, a virtual clock, faults by seed. The same
  * seed and the same calls give the same run. Nothing here reads a clock or makes a system call.
  */
+#include "backends/sim/chance.h"
 #include "backends/sim/net.h"
 #include "base/check.h"
 
@@ -93,32 +94,16 @@ struct net *sluice_net_of(struct sluice_backend *be)
 
 /* --- chance ------------------------------------------------------------------------------ */
 
-/* xorshift64* (Vigna 2016, doi:10.1145/2845077) */
-static uint64_t random_next(struct sim *sim)
-{
-    uint64_t x = sim->random_state;
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    sim->random_state = x;
-    return x * 0x2545f4914f6cdd1dull;
-}
-
-static uint64_t random_below(struct sim *sim, uint64_t limit)
-{
-    return (random_next(sim) >> 11) % limit;
-}
-
 static bool chance(struct sim *sim, uint32_t ppm)
 {
-    return ppm > 0 && random_below(sim, PPM) < ppm;
+    return ppm > 0 && sim_random_below(&sim->random_state, PPM) < ppm;
 }
 
 static size_t shorten(struct sim *sim, size_t count)
 {
     if (count < 2 || !chance(sim, sim->faults.short_ppm))
         return count;
-    return (size_t)(1 + random_below(sim, count - 1));
+    return (size_t)(1 + sim_random_below(&sim->random_state, count - 1));
 }
 
 /* --- completions ------------------------------------------------------------------------- */
@@ -130,7 +115,7 @@ static struct sim_queued *report(struct sim *sim, struct sim_slot *slot, int64_t
     SLUICE_CHECK(sim->queue_count < (size_t)sim->be.ops_max * (QUEUED_MAX + 1));
     uint64_t due_ns = sim->now_ns;
     if (sim->faults.delay_max_ns > 0 && chance(sim, sim->faults.delay_ppm))
-        due_ns += 1 + random_below(sim, sim->faults.delay_max_ns);
+        due_ns += 1 + sim_random_below(&sim->random_state, sim->faults.delay_max_ns);
     if (due_ns < slot->due_ns)
         due_ns = slot->due_ns;
     slot->due_ns = due_ns;
@@ -417,7 +402,7 @@ static void run_all(struct sim *sim)
         if (sim->slots[i].op)
             sim->order[count++] = i;
     for (uint32_t left = count; left > 0; left--) {
-        uint32_t pick = (uint32_t)random_below(sim, left);
+        uint32_t pick = (uint32_t)sim_random_below(&sim->random_state, left);
         uint32_t at = sim->order[pick];
         sim->order[pick] = sim->order[left - 1];
         run_slot(sim, &sim->slots[at]);

@@ -290,7 +290,7 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
 static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
 {
     int n = 0;
-    if (!u->quiet || !quiet_means_sent(u))
+    if (u->quiet && !quiet_means_sent(u))
         return 0;
     while (u->quiet && n < max) {
         struct sluice_op *op = u->quiet;
@@ -298,6 +298,7 @@ static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
         unlink_op(op);
         sluice_op_end(&u->base, op);
     }
+    u->quiet_wanted &= u->quiet != NULL;
     return n;
 }
 
@@ -346,7 +347,6 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     }
     if (err < 0 && !passing(err))
         return n ? n : err;
-    u->quiet_wanted = false;
     n += reap(u, out + n, max - n);
     return n + tell_quiet(u, out + n, max - n);
 }

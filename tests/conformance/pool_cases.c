@@ -1,5 +1,5 @@
 /*
- * Conformance cases: receiving into the backend's pool of buffers (11, 12). (n) names the line of
+ * Conformance cases: receiving into the backend's pool of buffers (12, 13). (n) names the line of
  * backends/backend.h.
  */
 #include "tests/conformance/cases.h"
@@ -72,7 +72,7 @@ static void expect_whole_pool(struct fixture *f)
     case_pair_close(f, &p);
 }
 
-/* (11) */
+/* (12) */
 void pool_fills_buffers_in_order(struct fixture *f)
 {
     struct pair p;
@@ -90,7 +90,7 @@ void pool_fills_buffers_in_order(struct fixture *f)
     expect_whole_pool(f);
 }
 
-/* (11) Without MULTI a completion is the end. */
+/* (12) Without MULTI a completion is the end. */
 void pool_one_at_a_time(struct fixture *f)
 {
     struct pair p;
@@ -103,7 +103,7 @@ void pool_one_at_a_time(struct fixture *f)
     expect_whole_pool(f);
 }
 
-/* (11) More wait than there are buffers, and any of them may be the one that gets bytes. */
+/* (12) More wait than there are buffers, and any of them may be the one that gets bytes. */
 void pool_waiting_holds_none(struct fixture *f)
 {
     enum { PAIRS = 3 * CASE_POOL_BUFS };
@@ -128,7 +128,7 @@ void pool_waiting_holds_none(struct fixture *f)
     expect_whole_pool(f);
 }
 
-/* (12) */
+/* (13) */
 void pool_runs_out_and_loses_nothing(struct fixture *f)
 {
     struct pair p;
@@ -159,7 +159,7 @@ void pool_runs_out_and_loses_nothing(struct fixture *f)
     expect_whole_pool(f);
 }
 
-/* (10, 11) */
+/* (10, 12) */
 void pool_ends_take_no_buffer(struct fixture *f)
 {
     for (unsigned i = 0; i < 2 * CASE_POOL_BUFS; i++) {
@@ -182,7 +182,7 @@ void pool_ends_take_no_buffer(struct fixture *f)
     expect_whole_pool(f);
 }
 
-/* (5, 11) */
+/* (5, 12) */
 void pool_recv_cancelled(struct fixture *f)
 {
     struct pair p;

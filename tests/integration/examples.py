@@ -2,7 +2,10 @@
 import os
 import random
 import signal
+import socket
+import ssl
 import subprocess
+import threading
 
 from tap import build_dir, check, check_equal, fail, main, skip, test
 from world import LIMIT_S
@@ -17,6 +20,7 @@ class Program:
         self.process = subprocess.Popen([example(name), *arguments], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True,
                                         env=os.environ | {"BACKEND": backend})
+        self.last = ""
         self.said = self.process.stdout.readline()
         if not self.said:
             why = self.process.communicate()[1].strip()
@@ -29,7 +33,7 @@ class Program:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
-        said = self.process.communicate(timeout=LIMIT_S)[1]
+        self.last, said = self.process.communicate(timeout=LIMIT_S)
         check_equal((self.process.returncode, said), (0, ""), "how it ended")
 
     def port(self):
@@ -69,6 +73,43 @@ def echo_over_a_unix_socket():
         with Program("echo_server", f"unix:{path}", backend=backend):
             check_equal(echo(f"unix:{path}", b"by path\n", backend), b"by path\n", backend)
         os.unlink(path)
+
+
+@test
+def tls_proxy_carries_both_ways():
+    """A client of Python's ssl through the proxy to the echo server, and the end behind the bytes."""
+    certs = os.environ["TESTS_CERTS"]
+    context = ssl.create_default_context(cafile=os.path.join(certs, "root.crt"))
+    data = random.Random(2).randbytes(1_000_003)
+    for backend in BACKENDS:
+        with Program("echo_server", "tcp://127.0.0.1:0", backend=backend) as server, \
+             Program("tls_proxy", os.path.join(certs, "good.pem"), os.path.join(certs, "good.key"),
+                     "tls://127.0.0.1:0", f"tcp://127.0.0.1:{server.port()}",
+                     backend=backend) as proxy, \
+             socket.create_connection(("127.0.0.1", proxy.port()), LIMIT_S) as plain, \
+             context.wrap_socket(plain, server_hostname="good.example.test") as wrapped:
+            sender = threading.Thread(target=wrapped.sendall, args=(data,))
+            sender.start()
+            got = b""
+            while len(got) < len(data):
+                piece = wrapped.recv(65536)
+                check(piece, f"{backend}: it ended after {len(got)} bytes")
+                got += piece
+            sender.join()
+            check(got == data, f"{backend}: other bytes came back")
+
+
+@test
+def server_per_core_shares_out():
+    """Each loop gets some of the connections, and none is lost."""
+    with Program("server_per_core", "tcp://127.0.0.1:0", "2", backend="auto") as server:
+        for i in range(40):
+            with socket.create_connection(("127.0.0.1", server.port()), LIMIT_S) as peer:
+                peer.sendall(b"%d" % i)
+                check_equal(peer.recv(100), b"%d" % i, "the echo")
+    counts = [int(line.split()[2]) for line in server.last.splitlines()]
+    check_equal((len(counts), sum(counts)), (2, 40), "loops, connections")
+    check(min(counts) > 0, f"shared out as {counts}")
 
 
 @test

@@ -6,11 +6,10 @@ import re
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 
-from tap import check, check_equal, is_long, main, test
+from tap import check, check_equal, main, test
 from tls_peer import cert, context, kernel_has_tls, serve_tls, trusted
 from tls_proxy import Proxy, flipped_at, in_record_of
 from world import World, free_port, need, wait_until
@@ -23,12 +22,6 @@ SUITES = {"1.2": ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA38
                   "TLS_CHACHA20_POLY1305_SHA256")}
 GCM_RECORDS_MIN = 50
 AT_ONCE_S = 0.7
-
-
-def takes_new_keys():
-    """Since Linux 6.14; what older ones say to it is tested too."""
-    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()
-    return (int(major), int(minor)) >= (6, 14)
 
 
 KTLS = kernel_has_tls()
@@ -184,23 +177,6 @@ def ends():
     check_equal(both(lambda peer: None, "1.3", ctx=asking)[0], 41, "certificate_required")
 
 
-def long_stream_with_a_slow_reader():
-    """Byte-exact through a small inbox: 1 GiB with --long."""
-    piece = noise(MIB)
-    count = 1024 if is_long() else 24
-    for version in VERSIONS:
-        with World() as w:
-            url = serve_tls(w, lambda peer: ([peer.sendall(piece) for _ in range(count)],
-                                             peer.unwrap()), context(version=VERSIONS[version]))
-            cat = w.cat(url, *trusted(), "--inbox", "1M", "--ktls", "require")
-            for i in range(count):
-                if i % 10 == 3:
-                    time.sleep(0.1)
-                check(cat.stdout.read(MIB) == piece, f"{version}: MiB {i} differs")
-            check_equal(cat.stdout.read(), b"", "nothing behind it")
-            cat.ends(0)
-
-
 def padded_records():
     """The peer hides the lengths of its records; the kernel must find the content's end."""
     with World() as w:
@@ -217,7 +193,7 @@ def padded_records():
             check_equal(cat.stdout.readline(), line[-2::-1] + b"\n", "reversed")
 
 
-# ---- what the kernel leaves to us ----------------------------------------------------------------
+# ---- what stands on the wire ----------------------------------------------------------------
 
 class Recorder:
     """Stands between the two and keeps what the client sends."""
@@ -282,36 +258,6 @@ def no_nonce_comes_twice():
                     "the kernel continues where our Finished was")
 
 
-def new_keys():
-    """s_server's K and k. A kernel that takes no new keys: every byte before, then `tls-rekey`."""
-    with World() as w:
-        port, log = free_port(), w.path("s_server.log")
-        with open(log, "wb") as out:
-            server = w.start([need("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert",
-                              cert("good.pem"), "-cert_chain", cert("good.chain"), "-key",
-                              cert("good.key"), "-tls1_3", "-naccept", "1"],
-                             stdin=subprocess.PIPE, stdout=out)
-        wait_until(lambda: b"ACCEPT" in read(log), "s_server to listen")
-        cat = w.cat(f"tls://127.0.0.1:{port}", *trusted(), "--ktls", "require")
-        wait_until(lambda: b"CIPHER is" in read(log), "the handshake")
-        for command in (None, b"K\n", b"k\n", b"K\n"):
-            if command:
-                server.stdin.write(command)
-                server.stdin.flush()
-                time.sleep(0.3)  # a command must be all that one read(2) brings
-            if command and not takes_new_keys():
-                cat.ends(47)
-                check("tls-rekey" in cat.err() and "--ktls off" in cat.err(), cat.err())
-                return
-            server.stdin.write(b"a line\n")
-            server.stdin.flush()
-            check_equal(cat.stdout.readline(), b"a line\n", f"after {command}")
-            before = read(log).count(b"an answer")
-            cat.stdin.write(b"an answer\n")
-            cat.stdin.flush()
-            wait_until(lambda n=before: read(log).count(b"an answer") == n + 1, "our answer")
-
-
 def read(path):
     """All of a file."""
     with open(path, "rb") as file:
@@ -320,7 +266,7 @@ def read(path):
 
 if KTLS:
     for proof in (every_suite_echoes, data_right_behind_finished, ten_thousand_small_messages, ends,
-                  padded_records, long_stream_with_a_slow_reader, no_nonce_comes_twice, new_keys):
+                  padded_records, no_nonce_comes_twice):
         test(proof)
 
 main()

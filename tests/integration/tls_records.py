@@ -1,5 +1,5 @@
 """What a server may say besides data, and what it may not, record by record: made by hand, so that no
-library's good manners stand between. The same inside the provider: unit/test_tls_control.c.
+library's good manners stand between. KeyUpdates are tls_rekey.py's. The same inside the provider: unit/test_tls_control.c.
 """
 import os
 import time
@@ -13,8 +13,9 @@ from world import Result, World, in_thread, wait_until
 STRICT = os.environ.get("TLS_PROVIDER") != "wolfssl"  # Debian's closes without an alert here and there
 
 
-# The kernel passes over records without content, and what it makes of new keys is in ktls.py.
+# The kernel passes over records without content.
 USER_SPACE = ("--ktls", "off")
+TICKET = bytes([4, 0, 0, 77, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64]) + bytes(64 + 2)
 
 
 def met(w, *pieces, flags=(), half_closed=False):
@@ -60,33 +61,20 @@ def refused(answer, *words, out=b"before"):
 @test
 def row_39_tickets_at_any_time():
     """Between data as well, and one in two records."""
-    body = bytes([0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64]) + bytes(64) + bytes([0, 0])
-    ticket = bytes([4, 0, 0, len(body)]) + body
     with World() as w:
-        answer, _ = met(w, data(b"one"), lambda s: s.record(HANDSHAKE, ticket), data(b"two"),
-                        lambda s: s.record(HANDSHAKE, ticket[:20]) + s.record(HANDSHAKE, ticket[20:]),
+        answer, _ = met(w, data(b"one"), lambda s: s.record(HANDSHAKE, TICKET), data(b"two"),
+                        lambda s: s.record(HANDSHAKE, TICKET[:20]) + s.record(HANDSHAKE, TICKET[20:]),
                         data(b"three"), alert(0, 1))
         check_equal((answer.code, answer.out), (0, b"onetwothree"), answer.err)
 
 
 @test
-def rows_40_41_new_keys_of_both_kinds():
-    """Data under each of the keys."""
+def row_42_a_storm_of_tickets():
+    """Whether or not the engine sleeps between two of them."""
     with World() as w:
-        pieces = [piece for i in range(40)
-                  for piece in (lambda s, i=i: s.new_keys(i % 2), data(b"%d " % i))]
-        answer, _ = met(w, *pieces, alert(0, 1), flags=USER_SPACE)
-        check_equal((answer.code, answer.out), (0, b"".join(b"%d " % i for i in range(40))), answer.err)
-
-
-@test
-def row_42_a_storm_of_new_keys():
-    """Asked for or not: an end with its reason, long before they are all looked at."""
-    for asked in (0, 1):
-        with World() as w:
-            answer, _ = met(w, data(b"before"), lambda s, a=asked: b"".join(
-                s.new_keys(a) for _ in range(1000)), data(b"behind"), flags=USER_SPACE)
-            refused(answer, "flood")
+        answer, _ = met(w, data(b"before"), lambda s: b"".join(
+            s.record(HANDSHAKE, TICKET) for _ in range(1000)), data(b"behind"))
+        refused(answer, "flood")
 
 
 @test

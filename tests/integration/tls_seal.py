@@ -1,9 +1,9 @@
 """A TLS 1.3 server of Python's ssl that goes on by hand once the handshake is done: it seals records
 that no library would send. RFC 8446 5.2, 5.3, 7.1.
 """
+import _ssl
 import contextlib
 import ctypes
-import ctypes.util
 import hashlib
 import hmac
 import itertools
@@ -21,7 +21,7 @@ CIPHERS = {  # name: (hash, bytes of the key, OpenSSL's function)
 }
 GET_TAG, TAG_BYTES = 0x10, 16
 
-crypto = ctypes.CDLL(ctypes.util.find_library("crypto"))
+crypto = ctypes.CDLL(_ssl.__file__)  # and what it is linked to: the same libcrypto as Python's
 for function in ("EVP_CIPHER_CTX_new", "EVP_aes_128_gcm", "EVP_aes_256_gcm"):
     getattr(crypto, function).restype = ctypes.c_void_p
 
@@ -44,12 +44,13 @@ def seal(aead, key, nonce, header, plain):
 class Sealer:
     """What is sent behind the handshake; `tls` itself must not write any more."""
 
-    def __init__(self, tls, secret):
+    def __init__(self, tls, secret, updates):
         self.tls = tls
         self.recv = tls.recv
         self.hash, self.key_bytes, self.aead = CIPHERS[tls.cipher()[0]]
         self.count = 0
         self.secret = secret
+        self.updates = updates  # the peer's KeyUpdates, one each
 
     def expand(self, label, size):
         """HKDF-Expand-Label, one block."""
@@ -109,9 +110,12 @@ def serve_sealed(w, script):
         ctx = context(version=ssl.TLSVersion.TLSv1_3)
         ctx.num_tickets = 0  # they would count among the server's records
         ctx.keylog_filename = keys
+        updates = []
+        ctx._msg_callback = lambda _tls, direction, _version, _content, kind, _data: (
+            updates.append(kind) if direction == "read" and kind == KEY_UPDATE[0] else None)
         with contextlib.suppress(OSError, ssl.SSLError):
             with ctx.wrap_socket(connection, server_side=True) as tls:
-                said.append(script(Sealer(tls, server_secret(keys))))
+                said.append(script(Sealer(tls, server_secret(keys), updates)))
                 while tls.recv(65536):
                     pass
 

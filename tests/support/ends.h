@@ -193,18 +193,39 @@ static inline void world_pair(struct conns_world *w)
     TURN_UNTIL(w, w->client.opened && w->server.opened);
 }
 
+/* ---- bytes of a known pattern ---- */
+
+static inline uint8_t byte_at(size_t i)
+{
+    return (uint8_t)(i * 2654435761u >> 13);
+}
+
+static inline void write_pattern(struct sluice_conn *c, size_t from, size_t bytes)
+{
+    static uint8_t buf[70000];
+    for (size_t i = 0; i < bytes; i++)
+        buf[i] = byte_at(from + i);
+    cr_assert_eq(sluice_conn_write(c, buf, bytes), 0);
+}
+
+static inline void expect_pattern(const struct heard *h, size_t bytes)
+{
+    cr_assert_eq(h->count, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        cr_assert_eq(h->bytes[i], byte_at(i), "byte %zu", i);
+}
+
 /* Each test runs on each of these. */
 struct on_backend {
     char name[16];
 };
-static struct on_backend on_backends[] = {{"uring"}, {"ev:epoll"}, {"sim"}};
 
-#define EACH_BACKEND(suite, test)                                                 \
-    ParameterizedTestParameters(suite, test)                                      \
-    {                                                                             \
-        return cr_make_param_array(struct on_backend, on_backends,                \
-                                   sizeof(on_backends) / sizeof(on_backends[0])); \
-    }                                                                             \
+#define EACH_BACKEND(suite, test)                                                         \
+    ParameterizedTestParameters(suite, test)                                              \
+    {                                                                                     \
+        static struct on_backend all[] = {{"uring"}, {"ev:epoll"}, {"sim"}};              \
+        return cr_make_param_array(struct on_backend, all, sizeof(all) / sizeof(all[0])); \
+    }                                                                                     \
     ParameterizedTest(struct on_backend *on, suite, test)
 
 #endif

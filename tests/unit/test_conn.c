@@ -9,26 +9,6 @@
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
 
-static uint8_t byte_at(size_t i)
-{
-    return (uint8_t)(i * 2654435761u >> 13);
-}
-
-static void write_pattern(struct sluice_conn *c, size_t from, size_t bytes)
-{
-    uint8_t buf[70000];
-    for (size_t i = 0; i < bytes; i++)
-        buf[i] = byte_at(from + i);
-    cr_assert_eq(sluice_conn_write(c, buf, bytes), 0);
-}
-
-static void expect_pattern(const struct heard *h, size_t bytes)
-{
-    cr_assert_eq(h->count, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        cr_assert_eq(h->bytes[i], byte_at(i), "byte %zu", i);
-}
-
 /* What came back goes back. */
 static void echo_events(struct sluice_conn *c, struct sluice_buf *buf, void *user)
 {
@@ -398,6 +378,10 @@ EACH_BACKEND(conn, limits_are_told)
     cr_expect(strstr(why, to.url) != NULL, "%s", why);
     to.url = "gopher://127.0.0.1:70";
     cr_expect_eq(sluice_conn_connect(&c, w.loop, &to, why, sizeof(why)), -EPROTONOSUPPORT);
+    to.url = w.url;
+    to.events = NULL;
+    cr_expect_eq(sluice_conn_connect(&c, w.loop, &to, why, sizeof(why)), -EINVAL);
+    cr_expect(strstr(why, "events") != NULL, "%s", why);
     struct sluice_listener *l;
     const struct sluice_listen_config at = {.url = "tcp://localhost:0", .events = &heard_events};
     cr_expect_eq(sluice_listener_open(&l, w.loop, &at, why, sizeof(why)), -EINVAL);

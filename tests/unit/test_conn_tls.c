@@ -2,59 +2,11 @@
  * TLS of connections, both ends ours, on every backend and with every provider of this build:
  * bytes, ends, refusals, deadlines. The records themselves are test_tls_*.c's.
  */
-#include "tests/support/ends.h"
-#include "tests/tls/pair.h"
+#include "tests/support/tls_ends.h"
 
 #include <errno.h>
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
-
-static struct sluice_tls *must_tls(const struct sluice_tls_config *cfg)
-{
-    struct sluice_tls *tls;
-    char why[256] = "";
-    cr_assert_eq(sluice_tls_create(&tls, cfg, getenv("TLS_PROVIDER"), why, sizeof(why)), 0, "%s",
-                 why);
-    return tls;
-}
-
-static void open_world(struct conns_world *w, const char *backend,
-                       const struct sluice_loop_config *cfg)
-{
-    struct sluice_tls_config client = client_config(), server = server_config();
-    client.verify_name = PAIR_HOST;
-    *w = (struct conns_world){.loop = world_loop(backend, cfg),
-                              .client_tls = must_tls(&client),
-                              .server_tls = must_tls(&server)};
-    world_listen(w);
-}
-
-static void close_world(struct conns_world *w)
-{
-    world_close(w);
-    sluice_tls_destroy(w->client_tls);
-    sluice_tls_destroy(w->server_tls);
-}
-
-static uint8_t byte_at(size_t i)
-{
-    return (uint8_t)(i * 2654435761u >> 13);
-}
-
-static void write_pattern(struct sluice_conn *c, size_t from, size_t bytes)
-{
-    static uint8_t buf[70000];
-    for (size_t i = 0; i < bytes; i++)
-        buf[i] = byte_at(from + i);
-    cr_assert_eq(sluice_conn_write(c, buf, bytes), 0);
-}
-
-static void expect_pattern(const struct heard *h, size_t bytes)
-{
-    cr_assert_eq(h->count, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        cr_assert_eq(h->bytes[i], byte_at(i), "byte %zu", i);
-}
 
 static void echo(struct sluice_conn *c, struct sluice_buf *buf, void *user)
 {
@@ -68,7 +20,7 @@ EACH_BACKEND(conn_tls, echoes)
 {
     struct conns_world w;
     struct sluice_tls_facts facts;
-    open_world(&w, on->name, &small);
+    tls_world_open(&w, on->name, &small);
     world_connect(&w);
     cr_expect_eq(sluice_conn_tls(w.client.conn, &facts), -ENOTCONN);
     TURN_UNTIL(&w, w.client.opened && w.server.opened);
@@ -88,13 +40,13 @@ EACH_BACKEND(conn_tls, echoes)
     cr_expect_eq(w.client.reason, SLUICE_REASON_LOCAL_CLOSE);
     cr_expect_eq(w.server.reason, SLUICE_REASON_PEER_CLOSE, "close_notify came first: %s",
                  w.server.why);
-    close_world(&w);
+    tls_world_close(&w);
 }
 
 EACH_BACKEND(conn_tls, half_close_is_a_close_notify)
 {
     struct conns_world w;
-    open_world(&w, on->name, &small);
+    tls_world_open(&w, on->name, &small);
     world_pair(&w);
     write_pattern(w.client.conn, 0, 65536);
     cr_assert_eq(sluice_conn_shutdown(w.client.conn), 0);
@@ -107,7 +59,7 @@ EACH_BACKEND(conn_tls, half_close_is_a_close_notify)
     TURN_UNTIL(&w, w.client.closed && w.server.closed);
     cr_expect_eq(w.client.reason, SLUICE_REASON_LOCAL_CLOSE, "%s", w.client.why);
     cr_expect_eq(w.server.reason, SLUICE_REASON_PEER_CLOSE, "%s", w.server.why);
-    close_world(&w);
+    tls_world_close(&w);
 }
 
 /* A queue that is full of ciphertext, buffers smaller than a record. */
@@ -117,7 +69,7 @@ EACH_BACKEND(conn_tls, full_queue_is_told_and_drains)
     struct sluice_loop_config cfg = small;
     cfg.recv_bufs = 4;
     cfg.recv_buf_bytes = 1000;
-    open_world(&w, on->name, &cfg);
+    tls_world_open(&w, on->name, &cfg);
     world_pair(&w);
     sluice_conn_pause(w.client.conn);
     size_t sent = 0;
@@ -141,7 +93,7 @@ EACH_BACKEND(conn_tls, full_queue_is_told_and_drains)
     TURN_UNTIL(&w, w.client.count == sent + sizeof(much));
     w.client.count = sent;
     expect_pattern(&w.client, sent);
-    close_world(&w);
+    tls_world_close(&w);
 }
 
 /* ---- plaintext that is kept ---- */
@@ -163,7 +115,7 @@ EACH_BACKEND(conn_tls, kept_plaintext_is_back_pressure)
 {
     struct conns_world w;
     kept_count = 0;
-    open_world(&w, on->name, &small);
+    tls_world_open(&w, on->name, &small);
     world_pair(&w);
     sluice_conn_set_events(w.server.conn, &keeping);
     for (size_t i = 0; i < 100; i++) {
@@ -180,7 +132,7 @@ EACH_BACKEND(conn_tls, kept_plaintext_is_back_pressure)
         sluice_buf_release(kept[i]);
     }
     cr_expect_eq(kept_count, 100);
-    close_world(&w);
+    tls_world_close(&w);
 }
 
 /* ---- refusals ---- */
@@ -190,7 +142,7 @@ EACH_BACKEND(conn_tls, unverified_peer_is_refused)
     struct conns_world w;
     struct sluice_tls_config client = client_config();
     client.verify_name = "other.example.test";
-    open_world(&w, on->name, &small);
+    tls_world_open(&w, on->name, &small);
     sluice_tls_destroy(w.client_tls);
     w.client_tls = must_tls(&client);
     world_connect(&w);
@@ -200,7 +152,7 @@ EACH_BACKEND(conn_tls, unverified_peer_is_refused)
     cr_expect(strstr(w.server.why, "the peer sent alert") != NULL, "it left first: %s",
               w.server.why);
     cr_expect_eq(w.client.opened + w.server.opened, 0);
-    close_world(&w);
+    tls_world_close(&w);
 }
 
 /* A peer that says nothing, and one that speaks something else. */
@@ -208,7 +160,7 @@ EACH_BACKEND(conn_tls, plain_peer_is_no_peer)
 {
     for (int speaks = 0; speaks < 2; speaks++) {
         struct conns_world w;
-        open_world(&w, on->name, &small);
+        tls_world_open(&w, on->name, &small);
         memcpy(w.url, "tcp", 3);
         struct sluice_tls *tls = w.client_tls;
         w.client_tls = NULL;
@@ -222,7 +174,7 @@ EACH_BACKEND(conn_tls, plain_peer_is_no_peer)
                      speaks ? SLUICE_REASON_TLS_HANDSHAKE : SLUICE_REASON_TLS_TIMED_OUT, "%s: %s",
                      sluice_reason_name(w.server.reason), w.server.why);
         w.client_tls = tls;
-        close_world(&w);
+        tls_world_close(&w);
     }
 }
 
@@ -230,7 +182,7 @@ EACH_BACKEND(conn_tls, plain_peer_is_no_peer)
 EACH_BACKEND(conn_tls, end_without_close_notify_is_told)
 {
     struct conns_world w;
-    open_world(&w, on->name, &small);
+    tls_world_open(&w, on->name, &small);
     world_pair(&w);
     write_pattern(w.client.conn, 0, 1000);
     TURN_UNTIL(&w, w.server.count == 1000);
@@ -238,7 +190,7 @@ EACH_BACKEND(conn_tls, end_without_close_notify_is_told)
     TURN_UNTIL(&w, w.server.closed);
     cr_expect_eq(w.server.reason, SLUICE_REASON_TLS_TRUNCATED);
     cr_expect_eq(w.server.eofs, 0);
-    close_world(&w);
+    tls_world_close(&w);
 }
 
 EACH_BACKEND(conn_tls, role_and_url_must_agree)
@@ -247,7 +199,7 @@ EACH_BACKEND(conn_tls, role_and_url_must_agree)
     char why[200];
     struct sluice_conn *c;
     struct sluice_listener *l;
-    open_world(&w, on->name, &small);
+    tls_world_open(&w, on->name, &small);
     const struct sluice_connect_config to = {
         .url = w.url, .events = &heard_events, .tls = w.server_tls};
     cr_expect_eq(sluice_conn_connect(&c, w.loop, &to, why, sizeof(why)), -EINVAL);
@@ -258,5 +210,5 @@ EACH_BACKEND(conn_tls, role_and_url_must_agree)
     cr_expect_eq(sluice_listener_open(&l, w.loop, &at, why, sizeof(why)), -EINVAL);
     at.url = "tcp://127.0.0.1:0";
     cr_expect_eq(sluice_listener_open(&l, w.loop, &at, why, sizeof(why)), -EINVAL);
-    close_world(&w);
+    tls_world_close(&w);
 }

@@ -76,7 +76,7 @@ Test(tls_control, rows_40_41_key_updates_of_both_kinds_in_both_directions)
 Test(tls_control, keys_are_renewed_before_their_limit)
 {
     pair_open_default(&p);
-    p.client.s->records_out = (1u << 24) - 3; /* RFC 8446 5.5 */
+    p.client.s->records_out = sluice_tls_records_per_key - 3; /* RFC 8446 5.5 */
     for (int i = 0; i < 10; i++) {
         cr_assert(pair_echoes(&p));
         cr_expect_eq(p.server.s->control_records, i >= 2, "%d", i);

@@ -119,6 +119,7 @@ def parse_arguments():
                         "not on cloud (repeatable)")
     parser.add_argument("--program", action="append", default=[],
                         help="on cloud: one more program that the command starts (repeatable)")
+    parser.add_argument("--python", action="store_true", help="on cloud: Python is there, too")
     parser.add_argument("--qemu", action="append", default=[], metavar="WORD",
                         help="on cloud: one more word of qemu's command line (repeatable)")
     parser.add_argument("--append", action="append", default=[], metavar="WORD",

@@ -9,6 +9,9 @@ import stat
 import subprocess
 
 BUSYBOX = "/bin/busybox"
+PYTHON = "/usr/bin/python3"
+NOT_IN_GUESTS = ("__pycache__", "test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "tkinter",
+                 "turtledemo")
 LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
 
@@ -56,6 +59,17 @@ class Image:
         """A program with what it is linked to."""
         for file in [path, *_libraries(path)]:
             self.add_file(file)
+
+    def add_python(self):
+        """The system's Python with its standard library, as the scripts of tests/integration need it."""
+        home = os.path.realpath(os.path.dirname(os.__file__))
+        self.add_program(PYTHON)
+        for folder, names, files in os.walk(home):
+            names[:] = [name for name in names if name not in NOT_IN_GUESTS]
+            for file in files:
+                path = os.path.join(folder, file)
+                if os.path.exists(path):  # Debian links to settings that need not be there
+                    (self.add_program if file.endswith(".so") else self.add_file)(path)
 
     def add_busybox(self):
         """A shell and the usual tools."""

@@ -130,6 +130,8 @@ class Cloud:
             path = which(program)
             if path:
                 image.add_program(path)
+        if options.python:
+            image.add_python()
         for place in options.readable:
             image.add_tree(os.path.abspath(place))
         path = os.path.join(scratch, "initramfs")

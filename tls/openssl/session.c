@@ -204,7 +204,7 @@ static ssize_t tls_write(struct sluice_tls_session *s, const void *data, size_t 
         return -EPIPE;
     if (!sluice_tls_has_room(s, bytes))
         return -EAGAIN;
-    if (++s->records_out >= TLS_RECORDS_PER_KEY && openssl_rekey(s, false))
+    if (sluice_tls_count_records(s, 1) && openssl_rekey(s, false))
         s->records_out = 0; /* TLS 1.2: there is nothing to renew */
     begin(o, NULL);
     int chunk = bytes < SLUICE_TLS_RECORD_MAX ? (int)bytes : (int)SLUICE_TLS_RECORD_MAX;

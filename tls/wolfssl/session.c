@@ -201,7 +201,7 @@ static ssize_t tls_write(struct sluice_tls_session *s, const void *data, size_t 
         return -EPIPE;
     if (!sluice_tls_has_room(s, bytes))
         return -EAGAIN;
-    if ((++s->records_out >= TLS_RECORDS_PER_KEY || w->rekey) && renew_keys(w))
+    if ((sluice_tls_count_records(s, 1) || w->rekey) && renew_keys(w))
         return -EPROTO;
     int chunk = bytes < SLUICE_TLS_RECORD_MAX ? (int)bytes : (int)SLUICE_TLS_RECORD_MAX;
     int ret = wolfSSL_write(w->ssl, data, chunk);
