@@ -321,6 +321,7 @@ static int run(struct load *load)
 {
     struct weather weather;
     char carrier[160];
+    weather_look(&weather);
     int failed = load->carrier->open(load);
     if (!failed)
         failed = pin(&load->plan.options->cores);

@@ -11,8 +11,8 @@ import threading
 import time
 
 import websockets
-from tap import check, check_equal, main, sluice, source_dir, test
-from world import World, helper, in_thread, need, url_of
+from tap import check, check_equal, main, skip, sluice, source_dir, test
+from world import World, helper, in_thread, need, url_of, wait_until
 
 SHORT = ("--duration", "0.5", "--warmup", "0.1")
 NO_WARMUP = ("--duration", "10", "--warmup", "0")
@@ -525,6 +525,39 @@ def a_signal_ends_it_with_what_there_is():
         process.ends(0)
         check_equal(lines[-1]["event"], "summary", "last line")
         check(lines[-1]["sent_messages"] >= first["sent_messages"] > 0, lines[-1])
+
+
+@test
+def what_spoils_numbers():
+    """Clock, cores and gaps; a core that is shared makes it disturbed."""
+    cores = sorted(os.sched_getaffinity(0))
+    with World() as w, serving(w, "echo", "tcp://127.0.0.1:0") as (_, where):
+        with open("/sys/devices/system/clocksource/clocksource0/current_clocksource",
+                  encoding="ascii") as file:
+            clock = file.read().strip()
+        for _ in range(2):  # two more on the load's core
+            w.start(["sh", "-c", "while :; do :; done"],
+                    preexec_fn=lambda: os.sched_setaffinity(0, {cores[0]}))
+        s = load(w, "rtt", where, *SHORT, "--core", str(cores[0])).ended().summary
+        machine = s["machine"]
+        check_equal((machine["clock_source"], machine["cores"]), (clock, len(cores)), "machine")
+        check(machine["disturbed"] and machine["core_wait_ppm"] > 300000, machine)
+        check(machine["core_wait_ns"] <= s["duration_ns"] * 1.5, machine)
+        check(machine["idle_gaps_before_per_s"] > 0 and machine["idle_gap_max_ns"] > 50000, machine)
+
+
+@test
+def a_cache_line_s_way():
+    """Known where there is another core: tens of ns to some us, in a moment when nobody else is on
+    either."""
+    if len(os.sched_getaffinity(0)) == 1:
+        skip("one core")
+    with World() as w, serving(w, "echo", "tcp://127.0.0.1:0") as (_, where):
+        def quiet_moment():
+            machine = load(w, "rtt", where, *NO_WARMUP, "--count", "1").ended().summary["machine"]
+            hops = [machine["cache_line_hop_before_ns"], machine["cache_line_hop_after_ns"]]
+            return any(hop and 20 < hop < 20000 for hop in hops)
+        wait_until(quiet_moment, "a cache line that goes both ways in 20 us")
 
 
 @test
