@@ -446,6 +446,9 @@ def a_peer_that_closes():
     def three(peer):
         for _ in range(3):
             peer.sendall(peer.recv(64))
+        peer.shutdown(socket.SHUT_WR)
+        while peer.recv(64):  # a close with bytes unread is a reset
+            pass
 
     with World() as w:
         run = answers(w, three).ended(14)
