@@ -56,6 +56,8 @@ enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
 #define SLUICE_OP_NOWAIT  0x4u /* SEND, with WAITALL: see 11 */
 #define SLUICE_OP_POOLED  0x8u /* RECV: into a buffer of the backend's pool */
 
+#define SLUICE_NOWAIT_BYTES_MAX (16u << 10) /* worth it: more rarely finds room at once */
+
 #define SLUICE_OP_MAGIC 0x6f70u
 
 struct sluice_op;
@@ -230,6 +232,9 @@ struct sluice_backend_ops {
                             uint64_t limit);
     /** The caller has done with a buffer. */
     void (*pool_put)(struct sluice_backend *be, uint16_t buffer);
+    /** Start what was submitted: a descriptor that is readable when poll() has something to hand
+     * back; or negative errno. NULL: none is to be had. */
+    int (*pollable)(struct sluice_backend *be);
     const struct sluice_socket_ops *sockets;
     /** What this machine offers it: fills up to max rows, returns their number. NULL: nothing to
      * say. */

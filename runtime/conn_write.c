@@ -135,8 +135,16 @@ static void end_sending(struct sluice_conn *c)
     }
 }
 
+/* Its end changes nothing for anybody but what is written meanwhile, which hurries it. */
+static bool may_be_late(const struct sluice_conn *c)
+{
+    return !c->tls && !c->sends && c->out == OUT_OPEN && !c->wants_drain && !c->waits &&
+           c->send_op.send.bytes == queued(c) && c->send_op.send.bytes <= SLUICE_NOWAIT_BYTES_MAX;
+}
+
 void sluice_conn_flush(struct sluice_conn *c)
 {
+    c->conns->hurry |= c->sending && c->send_op.flags & SLUICE_OP_NOWAIT;
     if (c->sending || !sluice_life_receives(&c->life))
         return;
     pull_sends(c);
@@ -148,6 +156,7 @@ void sluice_conn_flush(struct sluice_conn *c)
     }
     c->send_op.send.addr = data;
     c->send_op.send.bytes = bytes;
+    c->send_op.flags = SLUICE_OP_WAITALL | (may_be_late(c) ? SLUICE_OP_NOWAIT : 0);
     if (sluice_life_begin(&c->life, &c->send_op))
         sluice_conns_due(c, DUE_SEND); /* no room now: in the next turn */
     else
@@ -169,10 +178,11 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
     (void)more;
     c->sending = false;
-    if (sluice_life_receives(&c->life) && result < 0) {
+    c->waits = result == -EAGAIN || (result > 0 && (size_t)result < op->send.bytes);
+    if (sluice_life_receives(&c->life) && result < 0 && result != -EAGAIN) {
         sluice_life_close(&c->life, sluice_life_reason(-result), -result);
     } else if (sluice_life_receives(&c->life)) {
-        taken(c, (size_t)result);
+        taken(c, result > 0 ? (size_t)result : 0);
         tell_drained(c);
         sluice_conn_flush(c);
     }
@@ -184,8 +194,8 @@ void sluice_conn_send_init(struct sluice_conn *c)
     c->queue = (struct conn_queue){0};
     c->sends = NULL;
     c->sends_end = &c->sends;
+    c->waits = false;
     sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
-    c->send_op.flags = SLUICE_OP_WAITALL;
 }
 
 /* ---- writing ---- */
@@ -208,8 +218,11 @@ static int may_write(struct sluice_conn *c, size_t bytes)
     /* Encrypted now it would overtake what is still to be. */
     bool fits = c->tls ? !c->sends && sluice_conn_tls_has_room(c, bytes)
                        : bytes <= c->conns->queue_bytes - queued(c);
-    c->wants_drain |= !fits;
-    return fits ? 0 : -EAGAIN;
+    if (fits)
+        return 0;
+    c->wants_drain = true;
+    sluice_conns_due(c, DUE_SEND);
+    return -EAGAIN;
 }
 
 int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count)

@@ -69,7 +69,7 @@ static struct sluice_conns *of_source(struct sluice_source *src)
 static bool is_pending(struct sluice_source *src)
 {
     const struct sluice_conns *conns = of_source(src);
-    return conns->due || conns->closed || sluice_leases_may_feed(conns);
+    return conns->due || conns->closed || conns->hurry || sluice_leases_may_feed(conns);
 }
 
 static bool work(struct sluice_source *src)
@@ -77,6 +77,7 @@ static bool work(struct sluice_source *src)
     struct sluice_conns *conns = of_source(src);
     if (!is_pending(src))
         return false;
+    conns->hurry = false;
     sluice_leases_feed(conns);
     run_due(conns);
     if (conns->closed) {

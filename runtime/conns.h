@@ -74,6 +74,7 @@ struct sluice_conn {
     uint8_t out;    /* enum conn_out */
     uint8_t starved_kind;
     bool paused, wants_drain;
+    bool waits;              /* the socket had no room: the next SEND waits for it */
     bool sending, receiving; /* until the last completion was seen: the backend is ahead */
     struct sluice_conns *conns;
     struct sluice_life life;
@@ -185,6 +186,7 @@ struct sluice_conns {
     uint32_t max, used;
     struct sluice_conn *all, *free, *closed;
     struct sluice_conn *due, **due_end;
+    bool hurry; /* something waits for the end of a NOWAIT SEND: the next poll must tell */
     struct lease_pool leases[LEASE_KINDS];
     uint8_t *plain;       /* memory of the PLAIN ones, NULL: no TLS yet */
     uint32_t queue_bytes; /* a power of two */

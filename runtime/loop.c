@@ -32,6 +32,11 @@ void sluice_loop_refresh_now(struct sluice_loop *loop)
     loop->now_ns = read_now(loop, sluice_cycles());
 }
 
+uint64_t sluice_loop_now_ns(const struct sluice_loop *loop)
+{
+    return read_now(loop, sluice_cycles());
+}
+
 static bool run_posts(struct sluice_loop *loop)
 {
     struct sluice_post *in_order = NULL;
@@ -60,9 +65,10 @@ static void arm_wake(struct sluice_loop *loop)
 
 static void on_wake(struct sluice_op *op, int32_t result, bool more)
 {
+    (void)result;
     struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
     sluice_bell_clear(&loop->bell); /* what it was for is looked at every turn */
-    if (!more && result != -ECANCELED)
+    if (!more && !loop->closing)
         arm_wake(loop);
 }
 
@@ -109,6 +115,7 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     if (!loop)
         return -ENOMEM;
     const struct sluice_backend_config be_cfg = backend_config(cfg, seed);
+    loop->process = sluice_system_process();
     loop->clock = sluice_clock();
     loop->idle = cfg->idle;
     loop->spin_ns = cfg->spin_us ? cfg->spin_us * SLUICE_NS_PER_US : SPIN_NS_DEFAULT;
@@ -136,21 +143,34 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
     return 0;
 }
 
-/* End the one op that is the loop's own; every other must have ended with its owner. */
+static void tell(struct sluice_loop *loop, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const struct sluice_completion *c = &loop->completions[i];
+        if (c->op->flags & SLUICE_OP_POOLED)
+            c->op->pooled.buffer = c->buffer;
+        c->op->done(c->op, c->result, c->more);
+    }
+}
+
+/* End the one op that is the loop's own; every other has ended, or its owner has let go of it. */
 static void drain_ops(struct sluice_loop *loop)
 {
+    loop->closing = true;
     loop->be->ops->cancel(loop->be, &loop->wake_op);
     int n = 0;
-    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++)
+    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++) {
         n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
                                 LOOP_COMPLETIONS_MAX);
+        tell(loop, n);
+    }
     if (n < 0 && loop->wake_op.state == SLUICE_OP_IN_FLIGHT)
         sluice_op_end(loop->be, &loop->wake_op); /* a broken backend ends nothing */
 }
 
 void sluice_loop_destroy(struct sluice_loop *loop)
 {
-    if (!loop)
+    if (!loop || sluice_loop_is_forked(loop))
         return;
     sluice_conns_destroy(loop->conns);
     SLUICE_CHECK(loop->sources == NULL);
@@ -209,13 +229,8 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
         note_turn(loop, loop->poll_cycle - last);
     loop->now_ns = read_now(loop, loop->poll_cycle);
     settle(loop);
-    for (int i = 0; i < n; i++) {
-        const struct sluice_completion *c = &loop->completions[i];
-        if (c->op->flags & SLUICE_OP_POOLED)
-            c->op->pooled.buffer = c->buffer;
-        c->op->done(c->op, c->result, c->more);
-    }
-    bool did = sluice_timers_run(&loop->timers, loop->now_ns) || n > 0;
+    tell(loop, n);
+    bool did = sluice_wheel_run(&loop->wheel, loop->now_ns) || n > 0;
     for (struct sluice_source *src = loop->sources, *next; src; src = next) {
         next = src->next;
         did |= src->work(src);
@@ -225,9 +240,9 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
     return did;
 }
 
-static int64_t until_next_timer(const struct sluice_loop *loop)
+static int64_t until_next_timer(struct sluice_loop *loop)
 {
-    uint64_t next = sluice_timers_next(&loop->timers);
+    uint64_t next = sluice_wheel_next(&loop->wheel);
     if (next == UINT64_MAX)
         return -1;
     return next > loop->now_ns ? (int64_t)(next - loop->now_ns) : 0;
@@ -235,7 +250,7 @@ static int64_t until_next_timer(const struct sluice_loop *loop)
 
 /* Every source says that it sleeps, then each looks once more: what came before it said so would
  * wake nobody. */
-static int sleep_turn(struct sluice_loop *loop)
+static bool park(struct sluice_loop *loop)
 {
     atomic_store_explicit(&loop->asleep, true, memory_order_relaxed);
     for (struct sluice_source *src = loop->sources; src; src = src->next)
@@ -244,23 +259,73 @@ static int sleep_turn(struct sluice_loop *loop)
     bool pending = atomic_load_explicit(&loop->posts, memory_order_relaxed) != NULL;
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         pending |= src->pending(src);
-    pending |= atomic_load_explicit(&loop->stop, memory_order_relaxed);
-    int64_t timeout = pending ? 0 : until_next_timer(loop);
+    return pending | atomic_load_explicit(&loop->stop, memory_order_relaxed);
+}
+
+static void unpark(struct sluice_loop *loop)
+{
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->unpark(src);
+}
+
+static int sleep_turn(struct sluice_loop *loop)
+{
+    int64_t timeout = park(loop) ? 0 : until_next_timer(loop);
     loop->stats.sleeps += timeout != 0;
     uint64_t before = sluice_cycles();
     int n = turn(loop, timeout);
     loop->sleeps_early =
         timeout != 0 && sluice_cycles_to_ns(loop->clock, loop->poll_cycle - before) > SLEPT_NS;
-    for (struct sluice_source *src = loop->sources; src; src = src->next)
-        src->unpark(src);
+    unpark(loop);
     return n;
+}
+
+static int claim(struct sluice_loop *loop)
+{
+    if (sluice_loop_is_forked(loop))
+        return -ECHILD;
+    pthread_t self = pthread_self();
+    if (!loop->has_thread) {
+        loop->thread = self;
+        loop->has_thread = true;
+    }
+    return pthread_equal(loop->thread, self) ? 0 : -EPERM;
 }
 
 int sluice_loop_turn(struct sluice_loop *loop)
 {
-    int n = turn(loop, 0);
+    int n = claim(loop);
+    if (n < 0)
+        return n;
+    n = turn(loop, 0);
+    if (loop->parked)
+        unpark(loop);
+    loop->parked = false;
     settle(loop);
     return n;
+}
+
+int sluice_loop_fd(struct sluice_loop *loop)
+{
+    int err = claim(loop);
+    if (err)
+        return err;
+    return loop->be->ops->pollable ? loop->be->ops->pollable(loop->be) : -ENOTSUP;
+}
+
+/* Whoever waits then is not us: sources stay parked until the next turn. */
+int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns)
+{
+    *timeout_ns = 0;
+    int fd = sluice_loop_fd(loop);
+    if (fd < 0)
+        return fd;
+    bool pending = park(loop);
+    loop->parked = true;
+    sluice_loop_refresh_now(loop);
+    if (!pending)
+        *timeout_ns = until_next_timer(loop);
+    return 0;
 }
 
 static bool may_sleep(const struct sluice_loop *loop)
@@ -269,16 +334,26 @@ static bool may_sleep(const struct sluice_loop *loop)
            (loop->idle == SLUICE_IDLE_SPIN && loop->now_ns - loop->last_work_ns > loop->spin_ns);
 }
 
-int sluice_loop_run(struct sluice_loop *loop)
+static bool is_active(const struct sluice_loop *loop)
 {
-    int n = 0;
+    return loop->active || loop->wheel.refs ||
+           atomic_load_explicit(&loop->posts, memory_order_relaxed);
+}
+
+static int run(struct sluice_loop *loop, bool once)
+{
+    int n = claim(loop);
+    if (n < 0)
+        return n;
     loop->last_work_ns = loop->now_ns;
-    while (loop->active && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+    while (is_active(loop) && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         bool may = (n == 0 || loop->sleeps_early) && may_sleep(loop);
         n = may ? sleep_turn(loop) : turn(loop, 0);
         loop->sleeps_early |= n == 0;
         if (n < 0)
             return n;
+        if (n > 0 && once)
+            break;
         if (n > 0)
             loop->last_work_ns = loop->now_ns;
         else
@@ -286,7 +361,18 @@ int sluice_loop_run(struct sluice_loop *loop)
     }
     settle(loop);
     atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
-    return 0;
+    return n;
+}
+
+int sluice_loop_run(struct sluice_loop *loop)
+{
+    int n = run(loop, false);
+    return n < 0 ? n : 0;
+}
+
+int sluice_loop_run_once(struct sluice_loop *loop)
+{
+    return run(loop, true);
 }
 
 void sluice_loop_stop(struct sluice_loop *loop)

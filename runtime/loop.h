@@ -6,7 +6,7 @@
 #define SLUICE_LOOP_H
 
 #include "sluice.h"
-#include "timer.h"
+#include "wheel.h"
 #include "backends/backend.h"
 #include "base/clock.h"
 #include "base/system.h"
@@ -28,12 +28,6 @@ struct sluice_source {
     struct sluice_source *next;
 };
 
-/* A call from another thread; its memory is the poster's until it was called. */
-struct sluice_post {
-    void (*call)(struct sluice_post *post);
-    struct sluice_post *next;
-};
-
 struct sluice_loop_stats {
     uint64_t sleeps, turns_over_1ms, turn_max_ns;
 };
@@ -45,7 +39,7 @@ struct sluice_loop {
     uint64_t poll_cycle; /* when this turn's completions were taken */
     bool worked;         /* the last turn did something */
     bool asked_for;      /* its backend was named: threads beside it run on the same */
-    struct sluice_timers timers;
+    struct sluice_wheel wheel;
     struct sluice_source *sources;
     struct sluice_conns *conns; /* NULL: none are allowed */
     uint32_t active; /* connections and listeners; transports with a connection in any state but
@@ -55,6 +49,11 @@ struct sluice_loop {
     bool sleeps_early; /* the last looks after work found nothing: sleep without one */
     uint64_t spin_ns, last_work_ns;
     _Atomic bool stop;
+    uint64_t process; /* that made it: sluice_system_process() */
+    pthread_t thread; /* that turns it, from the first turn on */
+    bool has_thread;
+    bool closing; /* sluice_loop_destroy() drains it */
+    bool parked;  /* by sluice_loop_prepare_wait() */
 
     struct sluice_bell bell;
     struct sluice_op wake_op;
@@ -76,23 +75,29 @@ void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *s
 /* Before a deadline is counted from now: the last turn may be long ago. */
 void sluice_loop_refresh_now(struct sluice_loop *loop);
 
-/* Called at the end of the loop's turn; one that is posted by a post, of the next one. Any thread.
- */
-void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post);
-
 /* Something was stored that a source of that loop looks at: if it sleeps, it takes a turn. Any
  * thread. */
 void sluice_loop_nudge(struct sluice_loop *loop);
+
+/* The rings behind an io_uring are shared with a child of fork: it must not touch them. */
+static inline bool sluice_loop_is_forked(const struct sluice_loop *loop)
+{
+    return loop->process != sluice_system_process();
+}
 
 static inline const struct sluice_socket_ops *sluice_loop_sockets(const struct sluice_loop *loop)
 {
     return loop->be->ops->sockets;
 }
 
+/* Of our own: the loop does not go on for it alone, and it counts from the turn. */
 static inline void sluice_loop_start_timer(struct sluice_loop *loop, struct sluice_timer *timer,
                                            uint64_t in_ns, void (*fire)(struct sluice_timer *))
 {
-    sluice_timer_start(&loop->timers, timer, loop->now_ns + in_ns, fire);
+    sluice_timer_stop(timer);
+    timer->fire = fire;
+    timer->unref = true;
+    sluice_wheel_start(&loop->wheel, timer, sluice_wheel_add(loop->now_ns, in_ns));
 }
 
 #endif

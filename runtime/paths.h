@@ -69,7 +69,6 @@ static inline bool sluice_rx_is_stalled(const struct sluice_rx *rx)
 
 #define TX_RUN_MESSAGES_MAX 1024u
 #define TX_RUN_BYTES_MAX    (256u << 10) /* so that room comes back while a peer is slow */
-#define TX_NOWAIT_BYTES_MAX (16u << 10)  /* more rarely finds room at once */
 #define TX_BATCH_MESSAGES   16u          /* an outbox's batch: until both are reached */
 #define TX_BATCH_BYTES      (64u << 10)
 #define TX_PONGS_MAX        8u

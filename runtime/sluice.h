@@ -12,6 +12,8 @@
 #include "channel.h"
 #include "conn.h"
 #include "reason.h"
+#include "signals.h"
+#include "timer.h"
 #include "tls_config.h"
 
 #include <stdbool.h>
@@ -63,20 +65,64 @@ struct sluice_loop_config {
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);
 
-/** Destroy. Its transports must be destroyed before, buffers that were retained released.
- * Connections that are left are reset, and their on_close called. By the thread that ran it, not
- * inside a callback. NULL is fine. */
+/** Destroy. Its transports and signals must be destroyed before, buffers that were retained
+ * released, its timers not be used after. Connections that are left are reset, and their on_close
+ * called. By the thread that ran it, not inside a callback. In a child of fork it does nothing:
+ * what the parent made is the parent's. NULL is fine. */
 SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
 
-/** Run until sluice_loop_stop(), or until no transport, connection or listener is there: 0 or
- *  negative errno. */
+/**
+ * Run until sluice_loop_stop(), or until nothing is active: no transport, connection or listener,
+ * no timer that is not unref'd, no post that was not called.
+ *
+ * @return 0, or -ECHILD in a child of fork: make a loop of its own there; -EPERM another thread has
+ * turned this loop before; other negated errno values.
+ */
 SLUICE_API int sluice_loop_run(struct sluice_loop *loop);
 
-/** One turn, without sleeping: 1 something was done, 0 nothing, or negative errno. */
+/** The same, but only until something was done: waits for it as `idle` says. 1 something was done,
+ *  0 stopped, or nothing is active; negative errno as sluice_loop_run(). */
+SLUICE_API int sluice_loop_run_once(struct sluice_loop *loop);
+
+/** One turn, without sleeping: 1 something was done, 0 nothing; negative errno as
+ *  sluice_loop_run(). */
 SLUICE_API int sluice_loop_turn(struct sluice_loop *loop);
 
 /** Make sluice_loop_run() return after its turn. Any thread, any signal handler. */
 SLUICE_API void sluice_loop_stop(struct sluice_loop *loop);
+
+/** A call on the loop's thread. Memory of the poster's, embedded where it belongs, and not touched
+ *  between sluice_loop_post() and the call. */
+struct sluice_post {
+    void (*call)(struct sluice_post *post);
+    struct sluice_post *next; /* the loop's */
+};
+
+/** Have it called at the end of the loop's turn, in the order of posting; what is posted by such a
+ *  call, at the end of the next turn. Wakes a loop that sleeps. Any thread, no signal handler. */
+SLUICE_API void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post);
+
+/**
+ * To nest the loop in somebody else's: a descriptor that is readable when there is something to do.
+ * Call sluice_loop_prepare_wait() before every wait, and sluice_loop_turn() after it.
+ *
+ * @return a descriptor, the loop's; -ENOTSUP where there is none: on "ev", whose libev keeps its
+ * own to itself; or as sluice_loop_run().
+ */
+SLUICE_API int sluice_loop_fd(struct sluice_loop *loop);
+
+/**
+ * Start what was asked for, and have ourselves woken: another thread's post or stop, an entry in a
+ * ring, all make the descriptor readable from here on until the next turn.
+ *
+ * @param timeout_ns  receives how long to wait at most: 0 not at all, there is something to do
+ *                    already; -1 no limit.
+ * @return 0, or as sluice_loop_fd().
+ */
+SLUICE_API int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns);
+
+/** CLOCK_MONOTONIC now, without a system call. */
+SLUICE_API uint64_t sluice_loop_now_ns(const struct sluice_loop *loop);
 
 /** "uring", "ev:epoll", ...; and why that one, with what it makes use of. Borrowed, live as long as
  * the loop. */
@@ -172,7 +218,7 @@ SLUICE_API void sluice_transport_destroy(struct sluice_transport *t);
  * @param url  "tcp://host:port" or "tls://host:port"; an IPv6 address stands in brackets. Borrowed
  * for this call.
  * @return 0, or -EINVAL not such a URL; -EPROTONOSUPPORT a scheme this build lacks;
- *         -EISCONN a connection is there already;
+ *         -EISCONN a connection is there already; -ECHILD this is a child of fork;
  *         -ENOTSUP, -EBADF the model, time stamps or TLS of the config is refused:
  * sluice_transport_why() says why; -EAGAIN the upstream has yet to read how the last one ended.
  */

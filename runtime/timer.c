@@ -1,53 +1,38 @@
 /*
- * Timers of one loop: a list sorted by due time.
+ * A loop's timers as its users see them. In what order they fire is the wheel's.
  */
 #include "timer.h"
+#include "loop.h"
+#include "base/check.h"
 
-#include <stddef.h>
+_Static_assert(sizeof(struct sluice_timer) == 64, "users embed it: its size is part of the ABI");
 
-void sluice_timer_stop(struct sluice_timer *timer)
+void sluice_timer_init(struct sluice_timer *timer, struct sluice_loop *loop,
+                       void (*fire)(struct sluice_timer *timer), void *user)
 {
-    if (!timer->link)
-        return;
-    *timer->link = timer->next;
-    if (timer->next)
-        timer->next->link = timer->link;
-    timer->link = NULL;
-    timer->next = NULL;
+    *timer = (struct sluice_timer){.wheel = &loop->wheel, .fire = fire, .user = user};
 }
 
-void sluice_timer_start(struct sluice_timers *timers, struct sluice_timer *timer, uint64_t due_ns,
-                        void (*fire)(struct sluice_timer *timer))
+void sluice_timer_start(struct sluice_timer *timer, uint64_t in_ns, uint64_t repeat_ns)
 {
-    sluice_timer_stop(timer);
-    timer->due_ns = due_ns;
-    timer->fire = fire;
-    struct sluice_timer **at = &timers->first;
-    while (*at && (*at)->due_ns <= due_ns)
-        at = &(*at)->next;
-    timer->next = *at;
-    timer->link = at;
-    if (timer->next)
-        timer->next->link = &timer->next;
-    *at = timer;
+    const struct sluice_loop *loop = SLUICE_CONTAINER_OF(timer->wheel, struct sluice_loop, wheel);
+    timer->repeat_ns = repeat_ns;
+    sluice_wheel_start(timer->wheel, timer, sluice_wheel_add(sluice_loop_now_ns(loop), in_ns));
 }
 
-bool sluice_timers_run(struct sluice_timers *timers, uint64_t now_ns)
+static void set_unref(struct sluice_timer *timer, bool unref)
 {
-    bool any = false;
-    /* One that is started again inside its call is due later than now, or the next turn's. */
-    for (int budget = 64; budget > 0; budget--) {
-        struct sluice_timer *timer = timers->first;
-        if (!timer || timer->due_ns > now_ns)
-            break;
-        sluice_timer_stop(timer);
-        timer->fire(timer);
-        any = true;
-    }
-    return any;
+    if (timer->runs)
+        timer->wheel->refs += (uint32_t)timer->unref - (uint32_t)unref;
+    timer->unref = unref;
 }
 
-uint64_t sluice_timers_next(const struct sluice_timers *timers)
+void sluice_timer_unref(struct sluice_timer *timer)
 {
-    return timers->first ? timers->first->due_ns : UINT64_MAX;
+    set_unref(timer, true);
+}
+
+void sluice_timer_ref(struct sluice_timer *timer)
+{
+    set_unref(timer, false);
 }

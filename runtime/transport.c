@@ -129,7 +129,7 @@ static void consider_end(struct sluice_transport *t)
         sluice_life_close(&t->life, reason_in_order(t), 0);
     else if (!t->ending && !in_ended && anybody_attached(t))
         sluice_timer_stop(&t->drain); /* somebody came back in time */
-    else if (!t->drain.link)
+    else if (!t->drain.runs)
         restart_drain(t);
 }
 
@@ -289,7 +289,7 @@ static void on_fin(void *user)
 static void on_sent(void *user)
 {
     struct sluice_transport *t = user;
-    if (t->drain.link && !t->ending && !t->tls_failed)
+    if (t->drain.runs && !t->ending && !t->tls_failed)
         restart_drain(t); /* the limit is on silence, not on the length of what is sent */
 }
 
@@ -444,6 +444,8 @@ int sluice_transport_connect(struct sluice_transport *t, const char *text)
     struct sluice_url url;
     if (sluice_url_parse(&url, text))
         return -EINVAL;
+    if (sluice_loop_is_forked(t->loop))
+        return -ECHILD;
     t->secure.error = (struct sluice_tls_error){.alert = -1};
     t->life.is_tls = strcmp(url.scheme, "tls") == 0;
     if (!t->life.is_tls && strcmp(url.scheme, "tcp") != 0)
@@ -589,7 +591,7 @@ static void park(struct sluice_source *src)
         beat(t);
     sluice_channel_flush(t->ch);
     bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
-    sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.link);
+    sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.runs);
     sluice_channel_sleep(t->ch, WAKE_ON_OUTBOX | (stalled ? WAKE_ON_INBOX : 0));
 }
 

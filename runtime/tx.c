@@ -215,7 +215,7 @@ static bool next_run(struct sluice_tx *tx)
 /* Kernel TLS refuses WAITALL. */
 static void set_flags(struct sluice_tx *tx)
 {
-    bool nowait = !tx->waits && !tx->remote.thread && tx->op.send.bytes <= TX_NOWAIT_BYTES_MAX;
+    bool nowait = !tx->waits && !tx->remote.thread && tx->op.send.bytes <= SLUICE_NOWAIT_BYTES_MAX;
     tx->op.flags = tx->secure->in_kernel ? 0
                    : nowait              ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT
                                          : SLUICE_OP_WAITALL;

@@ -351,6 +351,18 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     return n + tell_quiet(u, out + n, max - n);
 }
 
+/* With deferred task work too: work that waits for an enter makes the ring readable. */
+static int uring_pollable(struct sluice_backend *be)
+{
+    struct uring *u = uring_of(be);
+    int err = enable(u);
+    if (err)
+        return err;
+    retry_cancels(u);
+    err = io_uring_submit(&u->ring);
+    return err < 0 && !passing(err) ? err : u->ring.ring_fd;
+}
+
 static int uring_file_add(struct sluice_backend *be, int fd)
 {
     struct uring *u = uring_of(be);
@@ -391,6 +403,7 @@ const struct sluice_backend_ops sluice_backend_uring = {
     .region_close = uring_region_close,
     .region_lend = uring_region_lend,
     .pool_put = uring_pool_put,
+    .pollable = uring_pollable,
     .sockets = &sluice_kernel_sockets,
     .features = uring_features,
 };

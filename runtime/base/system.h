@@ -22,6 +22,9 @@ int sluice_system_peer(int fd, unsigned *uid, int *pid);
 int sluice_system_lock(int directory_fd);
 void sluice_system_unlock(int lock_fd);
 
+/* A number of this process: another one in a child of fork. No system call. */
+uint64_t sluice_system_process(void);
+
 int sluice_system_random(void *to, size_t bytes);
 
 /* Overwritten although nobody reads it again. */

@@ -111,11 +111,16 @@ double bench_quantile(double *values, size_t count, double share)
 
 /* ---- JSON; the texts are our own and hold nothing to escape ---- */
 
+static void put_values(const double *values, int count)
+{
+    for (int i = 0; i < count; i++)
+        printf("%s%.6g", i ? ", " : "", values[i]);
+}
+
 static void put_list(const char *name, const double *values, int count)
 {
     printf(", \"%s\": [", name);
-    for (int i = 0; i < count; i++)
-        printf("%s%.6g", i ? ", " : "", values[i]);
+    put_values(values, count);
     printf("]");
 }
 
@@ -144,4 +149,18 @@ void bench_say_beside(const char *name, const char *text, const char *unit, cons
            text, unit);
     put_list("values", values, rounds);
     printf("}\n");
+}
+
+void bench_say_field(const char *name, const char *text, const char *unit, int columns,
+                     const char *const *headings, const double *const *values, int rounds)
+{
+    printf("{\"kind\": \"field\", \"name\": \"%s\", \"text\": \"%s\", \"unit\": \"%s\", "
+           "\"columns\": {",
+           name, text, unit);
+    for (int i = 0; i < columns; i++) {
+        printf("%s\"%s\": [", i ? ", " : "", headings[i]);
+        put_values(values[i], rounds);
+        printf("]");
+    }
+    printf("}}\n");
 }

@@ -81,4 +81,8 @@ void bench_say_count(const char *name, const char *text, double value, double ma
 void bench_say_beside(const char *name, const char *text, const char *unit, const double *values,
                       int rounds);
 
+/** The same of several contestants: one line of a table that has a column for each. */
+void bench_say_field(const char *name, const char *text, const char *unit, int columns,
+                     const char *const *headings, const double *const *values, int rounds);
+
 #endif

@@ -24,8 +24,10 @@ LIBC = set("""
 
 # Where the compiler looks for "name": the include directories of meson.build, in the sources.
 SEARCH = ("", "runtime/")
-PUBLIC = {"channel.h": "rings/channel.h", "conn.h": "runtime/conn.h", "log.h": "runtime/base/log.h", "reason.h": "runtime/base/reason.h",
-          "sluice.h": "runtime/sluice.h", "tls_config.h": "tls/tls_config.h"}
+PUBLIC = {"channel.h": "rings/channel.h", "conn.h": "runtime/conn.h", "log.h": "runtime/base/log.h",
+          "reason.h": "runtime/base/reason.h", "signals.h": "runtime/signals.h",
+          "sluice.h": "runtime/sluice.h", "timer.h": "runtime/timer.h",
+          "tls_config.h": "tls/tls_config.h"}
 LAYERS = ("runtime", "backends", "tls", "rings", "tools")
 
 

@@ -345,14 +345,14 @@ EACH_BACKEND(conn, silence_ends_it)
     struct conns_world w;
     world_open(&w, on->name, &small);
     world_pair(&w);
-    sluice_conn_set_read_timeout(w.server.conn, 200 * SLUICE_NS_PER_MS);
-    for (int i = 0; i < 15; i++) { /* longer than the limit, but never silent for so long */
+    sluice_conn_set_read_timeout(w.server.conn, 600 * SLUICE_NS_PER_MS);
+    for (int i = 0; i < 40; i++) { /* longer than the limit, but never silent for so long */
         world_pass(&w, 20 * SLUICE_NS_PER_MS);
         cr_assert_eq(sluice_conn_write(w.client.conn, "x", 1), 0);
     }
     cr_expect_eq(w.server.closed, 0);
     sluice_conn_pause(w.server.conn);
-    world_pass(&w, 300 * SLUICE_NS_PER_MS);
+    world_pass(&w, 800 * SLUICE_NS_PER_MS);
     cr_expect_eq(w.server.closed, 0, "a pause does not count");
     sluice_conn_resume(w.server.conn);
     TURN_UNTIL(&w, w.server.closed);

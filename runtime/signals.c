@@ -1,0 +1,164 @@
+/*
+ * Signals: a handler rings a bell that the loop polls. The same on every system: signalfd(2) would
+ * want the signal blocked in every thread there is or will be, and in what they execute.
+ */
+#include "signals.h"
+#include "loop.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define WATCHES_MAX 64
+
+/* What a handler reads, on whichever thread it runs. */
+struct watch {
+    _Atomic int number; /* 0: free */
+    uint64_t process;   /* a child's signals are not its parent's */
+    struct sluice_bell bell;
+    struct sigaction before; /* of the first watch of a number; passed on to the next */
+};
+
+struct sluice_signal {
+    struct sluice_loop *loop;
+    struct watch *watch; /* NULL: destroyed, and its op has yet to end */
+    struct sluice_bell bell;
+    struct sluice_op op;
+    void (*on_signal)(struct sluice_signal *s, void *user);
+    void *user;
+};
+
+static struct watch watches[WATCHES_MAX];
+static atomic_int handling; /* handlers that run now */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void handle(int number)
+{
+    int saved = errno;
+    atomic_fetch_add_explicit(&handling, 1, memory_order_seq_cst);
+    for (struct watch *w = watches; w < watches + WATCHES_MAX; w++)
+        if (atomic_load_explicit(&w->number, memory_order_seq_cst) == number &&
+            w->process == sluice_system_process())
+            sluice_bell_ring(&w->bell);
+    atomic_fetch_sub_explicit(&handling, 1, memory_order_release);
+    errno = saved;
+}
+
+/* NULL, with number 0: a free one. */
+static struct watch *find(int number)
+{
+    for (struct watch *w = watches; w < watches + WATCHES_MAX; w++)
+        if (atomic_load_explicit(&w->number, memory_order_relaxed) == number)
+            return w;
+    return NULL;
+}
+
+/* Under the lock. */
+static int add_watch(struct watch **out, int number, const struct sluice_bell *bell)
+{
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
+    const struct watch *other = find(number);
+    struct watch *w = find(0);
+    if (!w)
+        return -ENOBUFS;
+    w->bell = *bell;
+    w->process = sluice_system_process();
+    sigfillset(&action.sa_mask); /* a handler is not interrupted by another one's */
+    if (other)
+        w->before = other->before;
+    else if (sigaction(number, NULL, &w->before))
+        return -errno;
+    atomic_store_explicit(&w->number, number, memory_order_seq_cst);
+    if (!other && sigaction(number, &action, NULL)) {
+        int err = -errno;
+        atomic_store_explicit(&w->number, 0, memory_order_relaxed);
+        return err;
+    }
+    *out = w;
+    return 0;
+}
+
+/* Under the lock. Afterwards no handler holds the bell. */
+static void remove_watch(struct watch *w)
+{
+    int number = atomic_load_explicit(&w->number, memory_order_relaxed);
+    atomic_store_explicit(&w->number, 0, memory_order_seq_cst);
+    if (!find(number))
+        sigaction(number, &w->before, NULL);
+    while (atomic_load_explicit(&handling, memory_order_seq_cst))
+        sched_yield();
+}
+
+static void release(struct sluice_signal *s)
+{
+    sluice_bell_close(&s->bell);
+    free(s);
+}
+
+static void on_bell(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_signal *s = SLUICE_CONTAINER_OF(op, struct sluice_signal, op);
+    if (s->watch) {
+        sluice_bell_clear(&s->bell);
+        if (!more) /* there was room for it before */
+            SLUICE_CHECK(s->loop->be->ops->submit(s->loop->be, op) == 0);
+        if (result > 0)
+            s->on_signal(s, s->user);
+    } else if (!more) {
+        release(s);
+    }
+}
+
+static int start(struct sluice_signal *s, int number)
+{
+    int err = sluice_bell_open(&s->bell);
+    if (err)
+        return err;
+    pthread_mutex_lock(&lock);
+    err = number > 0 ? add_watch(&s->watch, number, &s->bell) : -EINVAL;
+    pthread_mutex_unlock(&lock);
+    if (err)
+        return err;
+    sluice_op_init(&s->op, SLUICE_OP_POLL, on_bell);
+    s->op.fd = s->bell.fd;
+    s->op.flags = SLUICE_OP_MULTI;
+    s->op.poll.events = POLLIN;
+    return s->loop->be->ops->submit(s->loop->be, &s->op);
+}
+
+int sluice_signal_create(struct sluice_signal **out, struct sluice_loop *loop, int number,
+                         void (*on_signal)(struct sluice_signal *s, void *user), void *user)
+{
+    *out = NULL;
+    struct sluice_signal *s = calloc(1, sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    *s = (struct sluice_signal){
+        .loop = loop, .bell = {-1, -1}, .on_signal = on_signal, .user = user};
+    int err = start(s, number);
+    if (err) {
+        sluice_signal_destroy(s);
+        return err;
+    }
+    *out = s;
+    return 0;
+}
+
+void sluice_signal_destroy(struct sluice_signal *s)
+{
+    if (!s)
+        return;
+    if (s->watch) {
+        pthread_mutex_lock(&lock);
+        remove_watch(s->watch);
+        pthread_mutex_unlock(&lock);
+        s->watch = NULL;
+    }
+    if (s->op.state == SLUICE_OP_IN_FLIGHT)
+        s->loop->be->ops->cancel(s->loop->be, &s->op);
+    else
+        release(s);
+}

@@ -1,0 +1,431 @@
+/*
+ * The loop as its users have it, on every backend: timers, its life, posts, signals, nesting,
+ * children of fork. What a turn does for a transport is test_transport.c's.
+ */
+#include "loop.h"
+#include "tests/support/random.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *const backends[] = {"sim", "ev:epoll", "ev:poll", "ev:select", "uring"};
+
+#define BACKENDS (sizeof(backends) / sizeof(backends[0]))
+
+static struct sluice_loop *loop;
+static const char *on; /* which backend */
+
+/* False: this build or kernel has no such backend, and says so. */
+static bool open_loop(const char *backend, enum sluice_idle idle)
+{
+    const struct sluice_loop_config cfg = {.backend = backend, .idle = idle};
+    char why[256] = "";
+    on = backend;
+    int err = strcmp(backend, "sim") == 0
+                  ? sluice_loop_create_on(&loop, &sluice_backend_sim, &cfg, 1)
+                  : sluice_loop_create(&loop, &cfg, why, sizeof(why));
+    if (err == -ENOSYS || err == -EPERM)
+        cr_log_warn("not on %s: %s", backend, why);
+    else
+        cr_assert_eq(err, 0, "%s: %s", backend, why);
+    return err == 0;
+}
+
+static void close_loop(void)
+{
+    sluice_loop_destroy(loop);
+    loop = NULL;
+}
+
+#define FOR_EACH_BACKEND(idle)                              \
+    for (size_t backend = 0; backend < BACKENDS; backend++) \
+        if (open_loop(backends[backend], (idle)))           \
+            for (; loop; close_loop())
+
+TestSuite(loop, .timeout = 30);
+
+/* ---- timers ---- */
+
+struct ticker {
+    struct sluice_timer timer;
+    int fired;
+    uint64_t at_ns[8];
+};
+
+static void tick(struct sluice_timer *timer)
+{
+    struct ticker *t = timer->user;
+    if (t->fired < 8)
+        t->at_ns[t->fired] = sluice_loop_now_ns(loop);
+    t->fired++;
+}
+
+Test(loop, runs_while_a_timer_runs_and_sleeps_once_for_it)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct ticker a = {0}, b = {0};
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_init(&b.timer, loop, tick, &b);
+        uint64_t began = sluice_loop_now_ns(loop);
+        sluice_timer_start(&a.timer, 3 * SLUICE_NS_PER_MS, 0);
+        sluice_timer_start(&b.timer, 20 * SLUICE_NS_PER_MS + 137, 0);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        cr_expect_eq(a.fired, 1, "%s: %d", on, a.fired);
+        cr_expect_eq(b.fired, 1, "%s: %d", on, b.fired);
+        cr_expect_geq(a.at_ns[0], began + 3 * SLUICE_NS_PER_MS, "%s: too early", on);
+        cr_expect_geq(b.at_ns[0], began + 20 * SLUICE_NS_PER_MS + 137, "%s: too early", on);
+        cr_expect_geq(loop->stats.sleeps, 2u);
+        cr_expect_leq(loop->stats.sleeps, 4u, "%s: %d sleeps for two timers", on,
+                      (int)loop->stats.sleeps);
+    }
+}
+
+static void stop_at_three(struct sluice_timer *timer)
+{
+    struct ticker *t = timer->user;
+    tick(timer);
+    if (t->fired == 3)
+        sluice_timer_stop(timer);
+}
+
+Test(loop, a_timer_that_repeats_keeps_it_running_until_stopped)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SPIN)
+    {
+        struct ticker a = {0};
+        sluice_timer_init(&a.timer, loop, stop_at_three, &a);
+        uint64_t began = sluice_loop_now_ns(loop);
+        sluice_timer_start(&a.timer, SLUICE_NS_PER_MS, 2 * SLUICE_NS_PER_MS);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        cr_expect_eq(a.fired, 3, "%s: %d", on, a.fired);
+        cr_expect_geq(a.at_ns[2], began + 5 * SLUICE_NS_PER_MS, "%s: off its grid", on);
+    }
+}
+
+Test(loop, an_unrefd_timer_keeps_nothing_running)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct ticker a = {0}, b = {0};
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_init(&b.timer, loop, tick, &b);
+        sluice_timer_unref(&a.timer);
+        sluice_timer_start(&a.timer, 10 * SLUICE_NS_PER_S, SLUICE_NS_PER_S);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        sluice_timer_start(&b.timer, SLUICE_NS_PER_MS, 0);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        cr_expect_eq(a.fired, 0);
+        cr_expect_eq(b.fired, 1);
+    }
+}
+
+/* ---- life ---- */
+
+Test(loop, runs_once_until_something_is_done)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SPIN)
+    {
+        struct ticker a = {0};
+        cr_expect_eq(sluice_loop_run_once(loop), 0, "%s: nothing is active", on);
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_start(&a.timer, SLUICE_NS_PER_MS, SLUICE_NS_PER_MS);
+        for (int i = 1; i <= 3; i++) {
+            while (a.fired < i)
+                cr_assert_eq(sluice_loop_run_once(loop), 1, "%s", on);
+            cr_expect_eq(a.fired, i);
+        }
+        sluice_loop_stop(loop);
+        cr_expect_eq(sluice_loop_run_once(loop), 0, "%s: stopped before", on);
+        sluice_timer_stop(&a.timer);
+    }
+}
+
+#define POSTS 2000
+
+struct numbered {
+    struct sluice_post post;
+    int number;
+};
+
+static struct numbered posts[POSTS];
+static int posts_called;
+
+static void called(struct sluice_post *post)
+{
+    const struct numbered *n = (const struct numbered *)(const void *)post;
+    cr_expect_eq(n->number, posts_called, "%s: out of order", on);
+    posts_called++;
+    if (posts_called == POSTS)
+        sluice_loop_stop(loop);
+}
+
+static void *post_all(void *arg)
+{
+    uint64_t seed = 1;
+    (void)arg;
+    for (int i = 0; i < POSTS; i++) {
+        posts[i] = (struct numbered){.post.call = called, .number = i};
+        sluice_loop_post(loop, &posts[i].post);
+        if (random_below(&seed, 16) == 0)
+            usleep(200); /* it falls asleep between */
+    }
+    return NULL;
+}
+
+Test(loop, posts_of_another_thread_wake_it_and_keep_their_order)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct ticker forever = {0};
+        pthread_t thread;
+        if (strcmp(on, "sim") == 0)
+            continue; /* no other thread reaches into a simulated world */
+        sluice_timer_init(&forever.timer, loop, tick, &forever);
+        sluice_timer_start(&forever.timer, 20 * SLUICE_NS_PER_S, 0);
+        posts_called = 0;
+        cr_assert_eq(pthread_create(&thread, NULL, post_all, NULL), 0);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        pthread_join(thread, NULL);
+        cr_expect_eq(posts_called, POSTS);
+        cr_expect_eq(forever.fired, 0, "%s: a post was waited for", on);
+        sluice_timer_stop(&forever.timer);
+    }
+}
+
+static void post_again(struct sluice_post *post)
+{
+    if (++posts_called < 3)
+        sluice_loop_post(loop, post);
+}
+
+Test(loop, runs_while_a_post_is_in_flight)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct sluice_post post = {.call = post_again};
+        posts_called = 0;
+        sluice_loop_post(loop, &post);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        cr_expect_eq(posts_called, 3, "%s: %d", on, posts_called);
+    }
+}
+
+/* ---- nesting ---- */
+
+static void *post_late(void *arg)
+{
+    usleep(20000);
+    sluice_loop_post(loop, arg);
+    return NULL;
+}
+
+static void count_post(struct sluice_post *post)
+{
+    (void)post;
+    posts_called++;
+}
+
+/* As another loop does with a descriptor of ours: true, it was readable. */
+static bool wait_outside(int timeout_ms)
+{
+    int64_t timeout_ns;
+    struct pollfd fd = {.fd = sluice_loop_fd(loop), .events = POLLIN};
+    cr_assert_eq(sluice_loop_prepare_wait(loop, &timeout_ns), 0);
+    if (timeout_ns >= 0 && timeout_ns < timeout_ms * (int64_t)SLUICE_NS_PER_MS)
+        timeout_ms = (int)((timeout_ns + 999999) / (int64_t)SLUICE_NS_PER_MS);
+    int n = poll(&fd, 1, timeout_ms);
+    cr_assert_geq(n, 0);
+    cr_assert_geq(sluice_loop_turn(loop), 0);
+    return n > 0;
+}
+
+Test(loop, nests_in_another_loop_by_its_descriptor)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        if (sluice_loop_fd(loop) == -ENOTSUP) {
+            int64_t timeout_ns;
+            cr_expect_eq(sluice_loop_prepare_wait(loop, &timeout_ns), -ENOTSUP);
+            cr_expect_neq(strcmp(on, "uring"), 0, "io_uring has one");
+            continue;
+        }
+        struct sluice_post post = {.call = count_post};
+        struct ticker a = {0};
+        pthread_t thread;
+        posts_called = 0;
+        while (wait_outside(10)) {
+            /* what its making left */
+        }
+        cr_assert_eq(pthread_create(&thread, NULL, post_late, &post), 0);
+        cr_expect(wait_outside(10000), "a post makes it readable");
+        pthread_join(thread, NULL);
+        cr_expect_eq(posts_called, 1);
+        cr_expect_not(wait_outside(10), "and the turn unreadable");
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_start(&a.timer, 5 * SLUICE_NS_PER_MS, 0);
+        cr_expect_not(wait_outside(10000), "the timeout is the timer's");
+        cr_expect_eq(a.fired, 1);
+        sluice_loop_stop(loop);
+        cr_expect(wait_outside(10000), "so does stopping");
+    }
+}
+
+/* ---- who may use it ---- */
+
+static void *turn_elsewhere(void *arg)
+{
+    *(int *)arg = sluice_loop_turn(loop);
+    return NULL;
+}
+
+Test(loop, another_thread_is_refused)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        pthread_t thread;
+        int said = 1;
+        cr_expect_geq(sluice_loop_turn(loop), 0);
+        cr_assert_eq(pthread_create(&thread, NULL, turn_elsewhere, &said), 0);
+        pthread_join(thread, NULL);
+        cr_expect_eq(said, -EPERM, "%s: %d", on, said);
+        cr_expect_geq(sluice_loop_turn(loop), 0, "%s: its own is not", on);
+    }
+}
+
+static int in_child(void)
+{
+    int64_t timeout_ns;
+    bool refused = sluice_loop_turn(loop) == -ECHILD && sluice_loop_run(loop) == -ECHILD &&
+                   sluice_loop_run_once(loop) == -ECHILD && sluice_loop_fd(loop) == -ECHILD &&
+                   sluice_loop_prepare_wait(loop, &timeout_ns) == -ECHILD;
+    sluice_loop_destroy(loop);
+    if (!refused)
+        return 1;
+    const struct sluice_loop_config cfg = {0}; /* one of its own works */
+    struct sluice_timer timer;
+    if (sluice_loop_create(&loop, &cfg, NULL, 0))
+        return 2;
+    struct ticker a = {0};
+    sluice_timer_init(&timer, loop, tick, &a);
+    sluice_timer_start(&timer, 1000, 0);
+    return sluice_loop_run(loop) == 0 && a.fired == 1 ? 0 : 3;
+}
+
+Test(loop, a_child_of_fork_is_refused)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        int status = -1;
+        cr_expect_geq(sluice_loop_turn(loop), 0);
+        pid_t child = fork();
+        if (child == 0)
+            _exit(in_child());
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_expect_eq(status, 0, "%s: exit code %d", on, WEXITSTATUS(status));
+        cr_expect_geq(sluice_loop_turn(loop), 0, "%s: the parent's goes on", on);
+    }
+}
+
+/* ---- signals ---- */
+
+static int told[2];
+
+static void on_signal(struct sluice_signal *s, void *user)
+{
+    int *count = user;
+    (void)s;
+    ++*count;
+}
+
+static void on_last_signal(struct sluice_signal *s, void *user)
+{
+    on_signal(s, user);
+    sluice_signal_destroy(s); /* inside its own callback */
+}
+
+static int before;
+
+static void handler_before(int number)
+{
+    before += number == SIGUSR1;
+}
+
+static void turns(struct sluice_loop *of)
+{
+    for (int i = 0; i < 4; i++)
+        cr_assert_geq(sluice_loop_turn(of), 0);
+}
+
+Test(loop, a_signal_is_told_to_every_loop_and_then_to_whom_it_was_before)
+{
+    cr_assert_neq(signal(SIGUSR1, handler_before), SIG_ERR);
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        if (strcmp(on, "sim") == 0)
+            continue; /* no signals in a simulated world */
+        const struct sluice_loop_config cfg = {.backend = on};
+        struct sluice_loop *other;
+        struct sluice_signal *one, *two;
+        told[0] = told[1] = before = 0;
+        cr_assert_eq(sluice_loop_create(&other, &cfg, NULL, 0), 0);
+        cr_assert_eq(sluice_signal_create(&one, loop, SIGUSR1, on_signal, &told[0]), 0);
+        cr_assert_eq(sluice_signal_create(&two, other, SIGUSR1, on_last_signal, &told[1]), 0);
+        turns(loop), turns(other);
+        raise(SIGUSR1);
+        turns(loop), turns(other);
+        cr_expect_eq(told[0], 1, "%s: %d", on, told[0]);
+        cr_expect_eq(told[1], 1, "%s: %d", on, told[1]);
+        raise(SIGUSR1);
+        turns(loop), turns(other);
+        cr_expect_eq(told[0], 2, "%s: %d", on, told[0]);
+        cr_expect_eq(told[1], 1, "%s: that one was destroyed", on);
+        cr_expect_eq(before, 0);
+        sluice_signal_destroy(one);
+        raise(SIGUSR1);
+        cr_expect_eq(before, 1, "%s: not as before", on);
+        turns(loop);
+        cr_expect_eq(told[0], 2);
+        sluice_loop_destroy(other);
+    }
+}
+
+Test(loop, a_signal_wakes_a_loop_that_sleeps_but_does_not_keep_it)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        if (strcmp(on, "sim") == 0)
+            continue;
+        struct sluice_signal *s;
+        struct ticker a = {0};
+        told[0] = 0;
+        cr_assert_eq(sluice_signal_create(&s, loop, SIGALRM, on_signal, &told[0]), 0);
+        cr_expect_eq(sluice_loop_run(loop), 0);
+        sluice_timer_init(&a.timer, loop, tick, &a);
+        sluice_timer_start(&a.timer, 5 * SLUICE_NS_PER_S, 0);
+        ualarm(5000, 0);
+        while (told[0] == 0 && a.fired == 0)
+            cr_assert_geq(sluice_loop_run_once(loop), 0);
+        cr_expect_eq(a.fired, 0, "%s: slept through it", on);
+        sluice_timer_stop(&a.timer);
+        sluice_signal_destroy(s); /* its memory goes with the loop */
+    }
+}
+
+Test(loop, signals_nobody_can_handle_are_refused)
+{
+    FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
+    {
+        struct sluice_signal *s;
+        cr_expect_eq(sluice_signal_create(&s, loop, SIGKILL, on_signal, NULL), -EINVAL);
+        cr_expect_eq(sluice_signal_create(&s, loop, 0, on_signal, NULL), -EINVAL);
+        cr_expect_eq(sluice_signal_create(&s, loop, 12345, on_signal, NULL), -EINVAL);
+        cr_expect_null(s);
+        sluice_signal_destroy(NULL);
+    }
+}
