@@ -15,11 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND       1000000000ll
-#define ANSWERS_NS   (2 * SECOND) /* how long the last answers may take */
-#define OPENING_MAX  64u          /* at once: a backlog is short */
-#define DUE_PER_TURN 256u         /* messages sent before we look at what came */
-#define RATE_DEPTH   64u
+#define SECOND          1000000000ll
+#define ANSWERS_NS      (2 * SECOND) /* how long the last answers may take */
+#define OPENING_MAX     64u          /* at once: a backlog is short */
+#define DUE_PER_TURN    256u         /* messages sent before we look at what came */
+#define RATE_DEPTH      64u
+#define TURNS_PER_CLOCK 16u
 
 /* ---- the plan ---- */
 
@@ -160,7 +161,7 @@ static void begin(struct load *load, struct weather *w)
     load->end_ns = load->count_ns + load->plan.options->duration_ns;
     begin_counting(load, w, load->begin_ns);
     for (uint32_t i = 0; i < load->plan.connections; i++)
-        flow_push(&load->flows[i]);
+        flow_push(&load->flows[i], now_ns());
 }
 
 static bool is_open(const struct load *load)
@@ -177,7 +178,7 @@ static void push_due(struct load *load, int64_t now)
             return;
         struct load_flow *flow = &load->flows[load->due++ % plan->connections];
         flow->owed++;
-        flow_push(flow);
+        flow_push(flow, now_ns());
     }
 }
 
@@ -234,19 +235,21 @@ static uint64_t progress(const struct load *load)
 static void measure(struct load *load, struct weather *w)
 {
     int64_t now = now_ns(), tick = load->count_ns + SECOND, from = load->count_ns;
-    while (!is_over(load, now)) {
+    for (uint32_t turns = 1; !is_over(load, now); turns++) {
         uint64_t before = progress(load);
-        int64_t began = now;
         if (load->plan.mode == LOAD_CONNECT)
             dial_more(load);
         if (load->plan.mode == LOAD_RATE)
             push_due(load, now);
         int failed = load->carrier->turn(load);
         load->failed = load->failed ? load->failed : failed;
+        bool moved = progress(load) != before;
+        if (!moved && load->plan.mode != LOAD_RATE && turns % TURNS_PER_CLOCK)
+            continue; /* the clock takes as long as the turn does: answers are seen sooner */
+        int64_t last = now;
         now = now_ns();
         begin_counting(load, w, now);
-        if (load->counting && progress(load) == before)
-            load->idle_ns += now - began;
+        load->idle_ns += load->counting && !moved ? now - last : 0;
         if (now >= tick) {
             end_interval(load, from, now);
             from = now;

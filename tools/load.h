@@ -132,8 +132,8 @@ extern const struct load_carrier load_sockets, load_channel;
 int flow_init(struct load_flow *flow, struct load *load, uint32_t index);
 void flow_fini(struct load_flow *flow);
 
-/** Send what is due, as far as depth and carrier allow. */
-void flow_push(struct load_flow *flow);
+/** Send what is due, as far as depth and carrier allow. now: not later than now_ns(). */
+void flow_push(struct load_flow *flow, int64_t now);
 
 /** From the carrier: it is open, bytes came, there is room again, it ended (why: one line). */
 void flow_opened(struct load_flow *flow);

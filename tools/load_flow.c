@@ -124,13 +124,12 @@ static bool may_send(const struct load_flow *flow)
            (!flow->ring || flow->sent - flow->next < load->plan.depth);
 }
 
-void flow_push(struct load_flow *flow)
+void flow_push(struct load_flow *flow, int64_t now)
 {
     struct load *load = flow->load;
-    while (may_send(flow)) {
+    for (; may_send(flow); now = now_ns()) {
         uint32_t size = next_size(load);
         size_t bytes = make(flow, size);
-        int64_t now = now_ns();
         int err = load->carrier->send(flow, load->room, bytes);
         flow->full = err == -EAGAIN;
         if (err)
@@ -142,7 +141,7 @@ void flow_push(struct load_flow *flow)
 void flow_room(struct load_flow *flow)
 {
     flow->full = false;
-    flow_push(flow);
+    flow_push(flow, now_ns());
 }
 
 /* ---- what came ---- */
@@ -218,7 +217,7 @@ static void on_message(void *user, const struct wire_message *message)
     else
         load->interval.count[LOAD_answered] += load->counting;
     flow->next++;
-    flow_push(flow);
+    flow_push(flow, flow->now_ns); /* what we take in between is part of the next round trip */
 }
 
 static uint64_t on_size(void *user)
