@@ -276,10 +276,20 @@ static void wait_answers(struct load *load)
     tally_clear(&load->interval);
 }
 
+/* The carriers mind the time until they are connected; an upgrade is ours. */
+static void mind_upgrades(struct load *load)
+{
+    int64_t oldest = now_ns() - load->plan.options->connect_timeout_ns;
+    for (uint32_t i = 0; i < load->plan.connections && !load->failed; i++)
+        if (load->flows[i].state == FLOW_UPGRADING && load->flows[i].dialled_ns < oldest)
+            flow_give_up(&load->flows[i]);
+}
+
 static int wait_open(struct load *load)
 {
     while (!is_open(load) && !load->failed && stop_count() == 0) {
         dial_more(load);
+        mind_upgrades(load);
         int failed = load->carrier->turn(load);
         load->failed = load->failed ? load->failed : failed;
     }

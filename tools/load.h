@@ -135,6 +135,9 @@ void flow_fini(struct load_flow *flow);
 /** Send what is due, as far as depth and carrier allow. now: not later than now_ns(). */
 void flow_push(struct load_flow *flow, int64_t now);
 
+/** The upgrade was not answered in time. */
+void flow_give_up(struct load_flow *flow);
+
 /** From the carrier: it is open, bytes came, there is room again, it ended (why: one line). */
 void flow_opened(struct load_flow *flow);
 void flow_took(struct load_flow *flow, const uint8_t *bytes, size_t count, int64_t now);

@@ -44,6 +44,11 @@ static int open_channel(struct load *load)
         return failed;
     stages_init(&ch->stages, ch->session.client);
     load->stages = &ch->stages;
+    size_t limit = sluice_outbox_limit(ch->session.client);
+    if (limit < plan->size_max + WIRE_FRAME_MAX)
+        return fail_remedy(SLUICE_REASON_USAGE, "raise --outbox of the engine",
+                           "%s: --size %u, its outbox takes %zu", plan->target, plan->size_max,
+                           limit);
     return 0;
 }
 

@@ -11,8 +11,7 @@
 struct feed {
     const struct options *options; /* rate, burst, duration */
     struct sluice_conn *conn;
-    struct feed *next; /* of the server's list */
-    int64_t began_ns;  /* its first message came; 0: not yet */
+    int64_t began_ns; /* its first message came; 0: not yet */
     uint64_t steady, bursts, sent, sent_bytes;
     uint64_t received, pings, pongs;
     bool said_end;

@@ -58,6 +58,13 @@ static void break_off(struct load_flow *flow, const char *why)
     flow->load->carrier->hang_up(flow);
 }
 
+void flow_give_up(struct load_flow *flow)
+{
+    fail_flow(flow, SLUICE_REASON_TIMED_OUT, NULL, "no answer to the upgrade");
+    flow->hung_up = true;
+    flow->load->carrier->hang_up(flow);
+}
+
 /* ---- sending ---- */
 
 static uint32_t next_size(struct load *load)
@@ -206,6 +213,8 @@ static void on_message(void *user, const struct wire_message *message)
 {
     struct load_flow *flow = user;
     struct load *load = flow->load;
+    if (flow->hung_up)
+        return; /* behind what broke it */
     if (flow->ring && !load->plan.verify && flow->next == flow->sent) {
         break_off(flow, "the peer sent a message that nobody asked for");
         return;
@@ -230,6 +239,8 @@ static void on_control(void *user, unsigned opcode, const uint8_t *bytes, size_t
 {
     struct load_flow *flow = user;
     uint8_t pong[WIRE_FRAME_MAX + WIRE_CONTROL_MAX];
+    if (flow->hung_up)
+        return;
     if (opcode == WIRE_OPCODE_PING) /* RFC 6455, 5.5.3; a later one is answered if this cannot be */
         flow->load->carrier->send(flow, pong,
                                   wire_write_frame(pong, PONG, flow->mask, bytes, count));

@@ -15,13 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define FIN          0x80u
 #define RECV_BYTES   (64u << 10)
 #define ANSWER_BYTES 256u
 #define CONNS_LEAST  256u
 #define FEED_RATE    2000
+#define FEED_TICK_NS 1000000u
 /* An answer may be longer than the piece that completed it: by a header, or by a whole PONG. */
 #define OUT_BYTES (RECV_BYTES + 2 * (WIRE_FRAME_MAX + WIRE_CONTROL_MAX))
 
@@ -34,10 +34,8 @@ struct server {
     struct sluice_loop *loop;
     struct sluice_tls *tls; /* for tls:// */
     uint64_t connections, messages, bytes, faults;
-    struct feed *feeds; /* of the connections that there are */
-    bool fed;           /* --once: a client heard all of it */
-    int failed;         /* exit code, said already */
-    size_t out_used;    /* in out: the answer to one piece */
+    int failed;      /* exit code, said already */
+    size_t out_used; /* in out: the answer to one piece */
     uint8_t out[OUT_BYTES];
     uint8_t *message; /* source: room for one */
 };
@@ -54,6 +52,7 @@ struct peer {
     size_t held_bytes;
     uint64_t number; /* of the next message: sent by a source, expected by a sink */
     struct feed feed;
+    struct sluice_timer tick; /* of the feed */
     struct wire_reader reader;
 };
 
@@ -207,40 +206,29 @@ static void on_data(struct sluice_conn *c, struct sluice_buf *buf, void *user)
 
 /* ---- a feed ---- */
 
+static void on_tick(struct sluice_timer *timer)
+{
+    struct peer *p = timer->user;
+    feed_push(&p->feed, now_ns());
+}
+
 static void begin_feed(struct peer *p)
 {
-    struct server *s = p->server;
-    p->feed = (struct feed){.options = s->options, .conn = p->conn, .next = s->feeds};
-    s->feeds = &p->feed;
+    p->feed = (struct feed){.options = p->server->options, .conn = p->conn};
+    sluice_timer_init(&p->tick, p->server->loop, on_tick, p);
+    sluice_timer_start(&p->tick, FEED_TICK_NS, FEED_TICK_NS);
 }
 
 static void end_feed(struct peer *p)
 {
     struct server *s = p->server;
-    struct feed **at = &s->feeds;
-    while (*at != &p->feed)
-        at = &(*at)->next;
-    *at = p->feed.next;
+    sluice_timer_stop(&p->tick);
     if (!p->feed.said_end)
         return;
     if (s->options->report && !s->failed)
         s->failed = feed_report(&p->feed, s->options->report);
-    s->fed = s->options->once;
-}
-
-/* A millisecond is short for what a feed sends, and long for a core. */
-static int run_feed(struct server *s)
-{
-    int n = 0;
-    const struct timespec nap = {.tv_nsec = 1000000};
-    while (n >= 0 && stop_count() == 0 && !s->fed && !s->failed) {
-        n = sluice_loop_turn(s->loop);
-        for (struct feed *f = s->feeds; f; f = f->next)
-            feed_push(f, now_ns());
-        if (n == 0)
-            nanosleep(&nap, NULL);
-    }
-    return n < 0 ? n : 0;
+    if (s->options->once || s->failed)
+        sluice_loop_stop(s->loop);
 }
 
 /* ---- connections ---- */
@@ -393,7 +381,7 @@ static int serve(struct server *s, const char *url, const char *shown)
         failed = listen_at(s, url, shown);
     if (!failed) {
         stop_loop(s->loop);
-        int err = s->service == SERVE_FEED ? run_feed(s) : sluice_loop_run(s->loop);
+        int err = sluice_loop_run(s->loop);
         stop_loop(NULL);
         failed = err < 0 ? fail_errno(err, "event loop") : s->failed;
         failed = failed ? failed : say_end(s, shown);

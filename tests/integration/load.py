@@ -487,6 +487,12 @@ def a_peer_that_answers_wrongly():
               run.err)
         run = load(w, "rtt", w.serve(web).replace("tcp", "ws"), *NO_WARMUP).ended(20)
         check("404" in run.err and run.summary is None, run.err)
+        for flags in ((), ("--in-process",)):
+            run = load(w, "rtt", w.serve(silent).replace("tcp", "ws"), *NO_WARMUP,
+                       "--connect-timeout", "0.3", *flags).ended(12)
+            check("no answer to the upgrade" in run.err, run.err)
+        run = load(w, "rtt", w.serve(silent), *NO_WARMUP, "--in-process", "--size", "600K").ended(2)
+        check("--outbox" in run.err, run.err)
         run = answers(w, zeros, "--verify").ended(20)
         check("no message" in run.err, run.err)
 
