@@ -90,6 +90,14 @@ static uint32_t queue_bytes(const struct load_plan *plan)
     return (uint32_t)least;
 }
 
+/* What they hold is read in one turn of the loop, and the clock waits meanwhile. */
+static uint32_t recv_bufs(const struct load_plan *plan)
+{
+    if (plan->mode != LOAD_STREAM)
+        return plan->connections > 1024 ? 4096 : 1024;
+    return plan->connections < 16 ? 32 : plan->connections < 512 ? 2 * plan->connections : 1024;
+}
+
 static int create_tls(struct sockets *sk, const struct load_plan *plan)
 {
     struct sluice_tls_config cfg;
@@ -114,7 +122,7 @@ static int open_sockets(struct load *load)
                                            .event = o->event,
                                            .idle = SLUICE_IDLE_BUSY,
                                            .conns_max = plan->connections,
-                                           .recv_bufs = plan->connections > 1024 ? 4096 : 1024,
+                                           .recv_bufs = recv_bufs(plan),
                                            .recv_buf_bytes =
                                                plan->mode == LOAD_STREAM ? BUF_STREAM : 4096,
                                            .send_queue_bytes = queue_bytes(plan)};

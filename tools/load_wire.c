@@ -14,31 +14,7 @@
 #define LENGTH_64  127u
 #define CHECKED_AT 8u /* where what the checksum covers begins */
 
-/* ---- checksum ---- */
-
-static uint32_t crc_table[256];
-
-static void make_crc_table(void)
-{
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t value = i;
-        for (unsigned bit = 0; bit < 8; bit++)
-            value = value >> 1 ^ (value & 1 ? CRC_POLY : 0);
-        crc_table[i] = value;
-    }
-}
-
-uint32_t wire_crc(uint32_t crc, const uint8_t *bytes, size_t count)
-{
-    if (crc_table[1] == 0)
-        make_crc_table();
-    crc = ~crc;
-    for (size_t i = 0; i < count; i++)
-        crc = crc >> 8 ^ crc_table[(crc ^ bytes[i]) & 255];
-    return ~crc;
-}
-
-/* ---- writing ---- */
+/* ---- numbers ---- */
 
 static void put_little(uint8_t *out, uint64_t value, unsigned bytes)
 {
@@ -53,6 +29,43 @@ static uint64_t get_little(const uint8_t *from, unsigned bytes)
         value |= (uint64_t)from[i] << (8 * i);
     return value;
 }
+
+/* ---- checksum ---- */
+
+/* Eight bytes at a time: table k is what a byte does that k more stand behind. */
+static uint32_t crc_table[8][256];
+
+static void make_crc_table(void)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t value = i;
+        for (unsigned bit = 0; bit < 8; bit++)
+            value = value >> 1 ^ (value & 1 ? CRC_POLY : 0);
+        crc_table[0][i] = value;
+    }
+    for (unsigned k = 1; k < 8; k++)
+        for (uint32_t i = 0; i < 256; i++)
+            crc_table[k][i] = crc_table[k - 1][i] >> 8 ^ crc_table[0][crc_table[k - 1][i] & 255];
+}
+
+uint32_t wire_crc(uint32_t crc, const uint8_t *bytes, size_t count)
+{
+    size_t i = 0;
+    if (crc_table[0][1] == 0)
+        make_crc_table();
+    crc = ~crc;
+    for (; i + 8 <= count; i += 8) {
+        uint64_t word = get_little(bytes + i, 8) ^ crc;
+        crc = 0;
+        for (unsigned k = 0; k < 8; k++)
+            crc ^= crc_table[7 - k][word >> (8 * k) & 255];
+    }
+    for (; i < count; i++)
+        crc = crc >> 8 ^ crc_table[0][(crc ^ bytes[i]) & 255];
+    return ~crc;
+}
+
+/* ---- writing ---- */
 
 static void put_big(uint8_t *out, uint64_t value, unsigned bytes)
 {
