@@ -177,7 +177,7 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
     (void)more;
-    c->sending = false;
+    c->sending = c->conns->hurry = false; /* one poll tells them all */
     c->waits = result == -EAGAIN || (result > 0 && (size_t)result < op->send.bytes);
     if (sluice_life_receives(&c->life) && result < 0 && result != -EAGAIN) {
         sluice_life_close(&c->life, sluice_life_reason(-result), -result);

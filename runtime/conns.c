@@ -77,7 +77,6 @@ static bool work(struct sluice_source *src)
     struct sluice_conns *conns = of_source(src);
     if (!is_pending(src))
         return false;
-    conns->hurry = false;
     sluice_leases_feed(conns);
     run_due(conns);
     if (conns->closed) {

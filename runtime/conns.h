@@ -186,7 +186,7 @@ struct sluice_conns {
     uint32_t max, used;
     struct sluice_conn *all, *free, *closed;
     struct sluice_conn *due, **due_end;
-    bool hurry; /* something waits for the end of a NOWAIT SEND: the next poll must tell */
+    bool hurry; /* something waits for the end of a NOWAIT SEND: the next poll must not wait */
     struct lease_pool leases[LEASE_KINDS];
     uint8_t *plain;       /* memory of the PLAIN ones, NULL: no TLS yet */
     uint32_t queue_bytes; /* a power of two */

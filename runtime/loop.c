@@ -63,11 +63,12 @@ static void arm_wake(struct sluice_loop *loop)
     SLUICE_CHECK(err == 0);
 }
 
+/* What it was for is looked at every turn; clearing it can wait until that has left. */
 static void on_wake(struct sluice_op *op, int32_t result, bool more)
 {
     (void)result;
     struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
-    sluice_bell_clear(&loop->bell); /* what it was for is looked at every turn */
+    loop->rung = true;
     if (!more && !loop->closing)
         arm_wake(loop);
 }
@@ -80,6 +81,17 @@ void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
     } while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, post, memory_order_release,
                                                     memory_order_relaxed));
     sluice_loop_nudge(loop);
+}
+
+/* Before it is polled again. What was rung since we said that we sleep is lost with it: then there
+ * is no sleep. */
+static int64_t clear_bell(struct sluice_loop *loop, int64_t timeout_ns)
+{
+    loop->rung = false;
+    sluice_bell_clear(&loop->bell);
+    bool lost = !atomic_load_explicit(&loop->asleep, memory_order_relaxed) ||
+                atomic_load_explicit(&loop->stop, memory_order_relaxed);
+    return lost ? 0 : timeout_ns;
 }
 
 /* The sleeper's half is sleep_turn(): it says so, then looks at everything once more. */
@@ -199,14 +211,17 @@ void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *s
     }
 }
 
-/* From poll to poll: the one that follows a turn with work never waits. */
-static void note_turn(struct sluice_loop *loop, uint64_t cycles)
+/* From poll to poll, or to where it went to sleep. */
+static void note_turn(struct sluice_loop *loop, uint64_t end_cycle)
 {
-    uint64_t ns = sluice_cycles_to_ns(loop->clock, cycles);
+    if (!loop->worked)
+        return;
+    uint64_t ns = sluice_cycles_to_ns(loop->clock, end_cycle - loop->poll_cycle);
     if (ns > loop->stats.turn_max_ns)
         loop->stats.turn_max_ns = ns;
     if (ns > SLUICE_NS_PER_MS)
         loop->stats.turns_over_1ms++;
+    loop->worked = false;
 }
 
 static void settle(struct sluice_loop *loop)
@@ -215,26 +230,35 @@ static void settle(struct sluice_loop *loop)
         src->settle(src);
 }
 
-/* 1: something was done, 0: nothing, or negative errno. Ops that the last turn's work made leave in
- * poll(): the less stands before it, the earlier. */
-static int turn(struct sluice_loop *loop, int64_t timeout_ns)
+static bool work(struct sluice_loop *loop)
 {
-    int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
-    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
-    if (n < 0)
-        return n;
-    uint64_t last = loop->poll_cycle;
-    loop->poll_cycle = sluice_cycles();
-    if (loop->worked)
-        note_turn(loop, loop->poll_cycle - last);
-    loop->now_ns = read_now(loop, loop->poll_cycle);
-    settle(loop);
-    tell(loop, n);
-    bool did = sluice_wheel_run(&loop->wheel, loop->now_ns) || n > 0;
+    bool did = false;
     for (struct sluice_source *src = loop->sources, *next; src; src = next) {
         next = src->next;
         did |= src->work(src);
     }
+    return did;
+}
+
+/* 1: something was done, 0: nothing, or negative errno. Ops that the last turn's work made leave in
+ * poll(): the less stands before it, the earlier. */
+static int turn(struct sluice_loop *loop, int64_t timeout_ns)
+{
+    if (loop->rung)
+        timeout_ns = clear_bell(loop, timeout_ns);
+    int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
+    loop->polled = true;
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    if (n < 0)
+        return n;
+    uint64_t cycle = sluice_cycles();
+    note_turn(loop, cycle);
+    loop->poll_cycle = cycle;
+    loop->now_ns = read_now(loop, loop->poll_cycle);
+    settle(loop);
+    tell(loop, n);
+    bool did = sluice_wheel_run(&loop->wheel, loop->now_ns) || n > 0;
+    did |= work(loop);
     did |= run_posts(loop);
     loop->worked = did;
     return did;
@@ -248,6 +272,23 @@ static int64_t until_next_timer(struct sluice_loop *loop)
     return next > loop->now_ns ? (int64_t)(next - loop->now_ns) : 0;
 }
 
+static void unpark(struct sluice_loop *loop)
+{
+    for (struct sluice_source *src = loop->sources; src; src = src->next)
+        src->unpark(src);
+}
+
+/* Something came while we were about to sleep. No poll before it is done, but never twice in a row:
+ * completions have their turn, too. Posts wait for it: some count polls. */
+static int work_at_once(struct sluice_loop *loop)
+{
+    loop->polled = false;
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    loop->worked |= work(loop);
+    unpark(loop);
+    return 1;
+}
+
 /* Every source says that it sleeps, then each looks once more: what came before it said so would
  * wake nobody. */
 static bool park(struct sluice_loop *loop)
@@ -256,23 +297,29 @@ static bool park(struct sluice_loop *loop)
     for (struct sluice_source *src = loop->sources; src; src = src->next)
         src->park(src);
     atomic_thread_fence(memory_order_seq_cst); /* others: sluice_loop_nudge() */
-    bool pending = atomic_load_explicit(&loop->posts, memory_order_relaxed) != NULL;
+    bool found = false;
     for (struct sluice_source *src = loop->sources; src; src = src->next)
-        pending |= src->pending(src);
-    return pending | atomic_load_explicit(&loop->stop, memory_order_relaxed);
+        found |= src->pending(src);
+    return found;
 }
 
-static void unpark(struct sluice_loop *loop)
+/* Something else is due at once. */
+static bool is_awaited(const struct sluice_loop *loop)
 {
-    for (struct sluice_source *src = loop->sources; src; src = src->next)
-        src->unpark(src);
+    return atomic_load_explicit(&loop->posts, memory_order_relaxed) ||
+           atomic_load_explicit(&loop->stop, memory_order_relaxed);
 }
 
 static int sleep_turn(struct sluice_loop *loop)
 {
-    int64_t timeout = park(loop) ? 0 : until_next_timer(loop);
+    bool found = park(loop);
+    if (found && loop->polled)
+        return work_at_once(loop);
+    int64_t timeout = found || is_awaited(loop) ? 0 : until_next_timer(loop);
     loop->stats.sleeps += timeout != 0;
     uint64_t before = sluice_cycles();
+    if (timeout != 0)
+        note_turn(loop, before);
     int n = turn(loop, timeout);
     loop->sleeps_early =
         timeout != 0 && sluice_cycles_to_ns(loop->clock, loop->poll_cycle - before) > SLEPT_NS;
@@ -320,7 +367,7 @@ int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns)
     int fd = sluice_loop_fd(loop);
     if (fd < 0)
         return fd;
-    bool pending = park(loop);
+    bool pending = park(loop) || is_awaited(loop);
     loop->parked = true;
     sluice_loop_refresh_now(loop);
     if (!pending)

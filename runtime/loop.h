@@ -47,6 +47,7 @@ struct sluice_loop {
 
     enum sluice_idle idle;
     bool sleeps_early; /* the last looks after work found nothing: sleep without one */
+    bool polled;       /* since something that came was done at once, without a poll */
     uint64_t spin_ns, last_work_ns;
     _Atomic bool stop;
     uint64_t process; /* that made it: sluice_system_process() */
@@ -57,6 +58,7 @@ struct sluice_loop {
 
     struct sluice_bell bell;
     struct sluice_op wake_op;
+    bool rung;           /* the bell, and it is not cleared yet */
     _Atomic bool asleep; /* or just about to be: the bell wakes it */
     _Atomic(struct sluice_post *) posts;
 

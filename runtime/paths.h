@@ -130,8 +130,9 @@ void sluice_tx_end(struct sluice_tx *tx);     /* nothing of the outboxes any mor
 bool sluice_tx_work(struct sluice_tx *tx);    /* every turn: true if it did something */
 bool sluice_tx_pending(struct sluice_tx *tx); /* something waits to be sent */
 
-/* About to sleep, before pending() is asked. ends: an end waits for what is being sent. */
-void sluice_tx_park(struct sluice_tx *tx, bool ends);
+/* About to sleep, before pending() is asked. ends: an end waits for what is being sent. in_line:
+ * the upstream runs on this thread. */
+void sluice_tx_park(struct sluice_tx *tx, bool ends, bool in_line);
 
 /* All is quiet: what stands in the outboxes, for the close record. */
 uint64_t sluice_tx_messages_left(struct sluice_tx *tx);

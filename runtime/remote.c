@@ -9,7 +9,9 @@
 
 #include <errno.h>
 
-#define LATE_NS SLUICE_NS_PER_MS
+/* Later than anything else that the kernel waits for: where it has to set its clock anew, as for a
+ * millisecond, each sleep costs many times what it is worth. */
+#define LATE_NS (100 * SLUICE_NS_PER_MS)
 
 static void on_sent(struct sluice_op *op, int32_t result, bool more);
 static void send_there(struct sluice_post *post);

@@ -36,7 +36,7 @@ int sluice_remote_send(struct sluice_remote *r, struct sluice_op *asked);
 bool sluice_remote_look(struct sluice_remote *r);
 
 /* About to sleep (then look once more), or awake again: whether the end of a SEND has to wake us at
- * once. Else it is told within a millisecond, or when we look. */
+ * once. Else it is told within 100 ms, or when we look. */
 void sluice_remote_want(struct sluice_remote *r, bool wanted);
 
 /* The connection closes: what is in flight is cancelled, then the thread lets go of the descriptor.

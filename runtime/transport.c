@@ -591,7 +591,8 @@ static void park(struct sluice_source *src)
         beat(t);
     sluice_channel_flush(t->ch);
     bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
-    sluice_tx_park(&t->tx, t->ending || t->rx.eof || t->tls_failed || t->drain.runs);
+    bool ends = t->ending || t->rx.eof || t->tls_failed || t->drain.runs;
+    sluice_tx_park(&t->tx, ends, t->upstream != NULL);
     sluice_channel_sleep(t->ch, WAKE_ON_OUTBOX | (stalled ? WAKE_ON_INBOX : 0));
 }
 

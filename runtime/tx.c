@@ -457,10 +457,12 @@ static bool may_be_late(const struct sluice_tx *tx)
     return is_last && nothing_else_waits(tx);
 }
 
-void sluice_tx_park(struct sluice_tx *tx, bool ends)
+/* A writer of another process looks when it likes at what has left. Only our own comes by later. */
+void sluice_tx_park(struct sluice_tx *tx, bool ends, bool in_line)
 {
     bool awaited = tx->sending && (ends || !may_be_late(tx));
-    tx->awaited = awaited && tx->op.flags & SLUICE_OP_NOWAIT; /* any other is told when it ends */
+    bool ours = in_line && tx->owner == &tx->ch->writers[tx->ch->upstream];
+    tx->awaited = tx->sending && (awaited || !ours) && tx->op.flags & SLUICE_OP_NOWAIT;
     if (tx->remote.thread)
         sluice_remote_want(&tx->remote, awaited);
 }

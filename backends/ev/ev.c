@@ -1,7 +1,7 @@
 /*
  * Ops on readiness: an op is attempted, parked on a watcher where the kernel says "not yet",
- * attempted again when its descriptor is ready. All of it happens in poll(); libev's callbacks only
- * queue the next attempt.
+ * attempted again when its descriptor is ready. All of it happens in poll(), but for the first
+ * attempt of a SEND; libev's callbacks only queue the next attempt.
  */
 #include "backends/ev/ev.h"
 #include "base/check.h"
@@ -90,6 +90,10 @@ static enum libev_outcome give_up(const struct libev_slot *slot, int error, int3
 static enum libev_outcome attempt(struct libev *ev, struct libev_slot *slot,
                                   struct sluice_completion *out)
 {
+    if (slot->sent) {
+        out->result = slot->sent_result;
+        return LIBEV_END;
+    }
     if (slot->cancelled)
         return give_up(slot, ECANCELED, &out->result);
     if (slot->op->fd >= ev->base.fd_limit)
@@ -144,6 +148,18 @@ static int run_queue(struct libev *ev, struct sluice_completion *out, int max)
     return n;
 }
 
+/* It leaves now, whatever stands before the next poll(): a peer may be waiting for it. */
+static void send_now(struct libev *ev, struct libev_slot *slot)
+{
+    struct sluice_completion c = {.op = slot->op};
+    slot->sent = attempt(ev, slot, &c) == LIBEV_END;
+    slot->sent_result = c.result;
+    if (slot->sent)
+        enqueue(ev, slot);
+    else
+        park(ev, slot);
+}
+
 /* ---- the contract ---- */
 
 static int libev_submit(struct sluice_backend *be, struct sluice_op *op)
@@ -157,7 +173,7 @@ static int libev_submit(struct sluice_backend *be, struct sluice_op *op)
     slot->op = op;
     slot->sent_bytes = 0;
     slot->told_turn = 0;
-    slot->cancelled = slot->connecting = slot->unwatched = false;
+    slot->cancelled = slot->connecting = slot->unwatched = slot->sent = false;
     slot->ready = 0;
     op->backend_word[0] = (uint64_t)(slot - ev->slots);
     if (op->kind == SLUICE_OP_RECV && op->region) {
@@ -165,7 +181,10 @@ static int libev_submit(struct sluice_backend *be, struct sluice_op *op)
         SLUICE_CHECK((op->flags & SLUICE_OP_MULTI) || op->region->one_shot);
         slot->region_pos = op->region->pos;
     }
-    enqueue(ev, slot);
+    if (op->kind == SLUICE_OP_SEND)
+        send_now(ev, slot);
+    else
+        enqueue(ev, slot);
     return 0;
 }
 

@@ -16,9 +16,11 @@ struct libev_slot {
     struct libev_slot *next;
     uint64_t region_pos; /* RECV into a region: where its next byte goes */
     size_t sent_bytes;   /* SEND */
+    int32_t sent_result; /* SEND that submit() brought to an end: poll() tells it */
     uint64_t told_turn;  /* of its newest completion that was not the last */
     bool queued;
     bool cancelled;
+    bool sent;       /* sent_result is there */
     bool connecting; /* connect(2) was called */
     bool unwatched;  /* the event mechanism refused the descriptor */
     short ready;     /* POLL: what the mechanism said since the last attempt */

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -92,6 +93,8 @@ static void uring_fini(struct sluice_backend *be)
     struct uring *u = uring_of(be);
     uring_pool_close(u);
     io_uring_queue_exit(&u->ring);
+    if (u->has_event)
+        close(u->event_fd);
     free(u->file_used);
 }
 
@@ -351,16 +354,42 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     return n + tell_quiet(u, out + n, max - n);
 }
 
-/* With deferred task work too: work that waits for an enter makes the ring readable. */
+/* Not the ring's own descriptor: nobody who waits on that is woken by deferred task work (seen on
+ * 6.18), only a registered eventfd is. */
+static int open_event(struct uring *u)
+{
+    if (u->has_event)
+        return 0;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    int err = io_uring_register_eventfd(&u->ring, fd);
+    if (err) {
+        close(fd);
+        return err;
+    }
+    u->event_fd = fd;
+    u->has_event = true;
+    return 0;
+}
+
 static int uring_pollable(struct sluice_backend *be)
 {
     struct uring *u = uring_of(be);
+    eventfd_t count;
     int err = enable(u);
+    if (!err)
+        err = open_event(u);
     if (err)
         return err;
+    eventfd_read(u->event_fd, &count);
     retry_cancels(u);
     err = io_uring_submit(&u->ring);
-    return err < 0 && !passing(err) ? err : u->ring.ring_fd;
+    if (err < 0 && !passing(err))
+        return err;
+    if (io_uring_cq_ready(&u->ring) || enter_is_due(u)) /* it was told before */
+        eventfd_write(u->event_fd, 1);
+    return u->event_fd;
 }
 
 static int uring_file_add(struct sluice_backend *be, int fd)

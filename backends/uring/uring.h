@@ -26,7 +26,9 @@ struct uring {
     struct sluice_backend base; /* first */
     struct io_uring ring;
     struct uring_caps caps;
-    bool enabled;              /* by the thread that runs it */
+    bool enabled;   /* by the thread that runs it */
+    bool has_event; /* somebody else's loop waits for ours on event_fd */
+    int event_fd;
     struct sluice_op *cancels; /* asked for while there was no room for an SQE */
     struct sluice_op *quiet;   /* SENDs that say something only if they did not take all */
     bool quiet_wanted;         /* one of them was cancelled */

@@ -8,9 +8,10 @@ import subprocess
 import threading
 
 from tap import build_dir, check, check_equal, fail, main, skip, test
-from world import LIMIT_S
+from world import LIMIT_S, free_port
 
 BACKENDS = ["uring", "ev:epoll", "ev:poll"]
+LO = socket.inet_aton("127.0.0.1")
 
 
 class Program:
@@ -43,7 +44,7 @@ class Program:
 
 def example(name):
     """Its binary."""
-    return os.path.join(build_dir(), "tools", name)
+    return os.path.join(build_dir(), "tools", "examples", name)
 
 
 def echo(url, data, backend):
@@ -119,6 +120,35 @@ def client_says_that_nobody_listens():
                             capture_output=True, timeout=LIMIT_S, check=False)
     check_equal(answer.returncode, 1, "exit code")
     check(b"refused" in answer.stderr, f"it says {answer.stderr}")
+
+
+@test
+def udp_multicast_prints_what_the_group_gets():
+    port = free_port()
+    command = [example("udp_multicast"), "239.7.7.7", str(port), "lo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        check_equal(receiver.stdout.readline(), "ready\n", "first line")
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, LO)
+        for text in ("one", "two"):
+            sender.sendto(text.encode(), ("239.7.7.7", port))
+            check_equal(receiver.stdout.readline(), f"127.0.0.1 3 {text}\n", "datagram")
+        receiver.send_signal(signal.SIGTERM)
+        check_equal(receiver.communicate(timeout=LIMIT_S)[0], "2 received, 0 dropped\n", "last line")
+        check_equal(receiver.returncode, 0, "exit code")
+
+
+@test
+def nest_libev_serves_both_loops():
+    if not os.path.exists(example("nest_libev")):
+        skip("this build has no io_uring, and only its loops can be nested")
+    answer = subprocess.run([example("nest_libev")], capture_output=True, text=True,
+                            timeout=LIMIT_S, check=False)
+    lines = answer.stdout.splitlines()  # a machine that is late may swap two of them
+    check_equal([line for line in lines if line != "libev"], ["sluice 1", "sluice 2", "sluice 3"],
+                f"ours; stderr {answer.stderr!r}")
+    check_equal(lines.count("libev"), 1, "libev's")
+    check_equal(answer.returncode, 0, "exit code")
 
 
 main()

@@ -1,7 +1,7 @@
 """Kernel TLS beside TLS in user space: the same peer, the same bytes, the same end. On a kernel without
 it (most hosts): what is said instead. tests/vm runs this on kernels that have it.
 """
-import os
+import json
 import re
 import socket
 import ssl
@@ -12,7 +12,7 @@ import time
 from tap import check, check_equal, main, test
 from tls_peer import cert, context, kernel_has_tls, serve_tls, trusted
 from tls_proxy import Proxy, flipped_at, in_record_of
-from world import World, free_port, need, wait_until
+from world import LIMIT_S, World, free_port, in_thread, need, wait_until
 
 MIB = 1 << 20
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -61,7 +61,7 @@ def both(script, version, *flags, stdin=b"", ctx=None, limit_s=60):
 # ---- what every kernel says ----------------------------------------------------------------------
 
 @test
-def the_choice_is_said_with_its_reason():
+def row_50_the_choice_is_said_with_its_reason():
     with World() as w:
         url = serve_tls(w, lambda peer: peer.recv(1), context())
         url_off = serve_tls(w, lambda peer: peer.recv(1), context())
@@ -74,7 +74,15 @@ def the_choice_is_said_with_its_reason():
 
 
 @test
-def required_means_required():
+def probe_says_where_it_pays():
+    with World() as w:
+        features = json.loads(w.run("probe", "--json").out)["features"]
+        detail = next(f["detail"] for f in features if f["name"] == "ktls")
+        check(("messages of 64 bytes" if KTLS else "no tls module") in detail, detail)
+
+
+@test
+def row_50_required_means_required():
     """Refused in one line where it cannot be had; nothing is delivered."""
     with World() as w:
         url = serve_tls(w, lambda peer: (peer.sendall(b"data"), peer.unwrap()), context())
@@ -135,7 +143,7 @@ def every_suite_echoes():
             check(out == data + b"after your end", f"{suite}: {len(out)} bytes")
 
 
-def data_right_behind_finished():
+def row_38_data_right_behind_finished():
     """A server's tickets and data leave in one segment with its Finished, or right behind it."""
     for version in VERSIONS:
         for size in (1, 100, 20000):
@@ -191,6 +199,58 @@ def padded_records():
             cat.stdin.write(line)
             cat.stdin.flush()
             check_equal(cat.stdout.readline(), line[-2::-1] + b"\n", "reversed")
+
+
+def row_50_a_cipher_that_the_kernel_lacks():
+    """In user space, and the reason said; or nothing, where the kernel was required."""
+    suite = "TLS_AES_128_CCM_SHA256"
+    with World() as w:
+        port, log = free_port(), w.path("s_server.log")
+        with open(log, "wb") as out:
+            w.start([need("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert",
+                     cert("good.pem"), "-cert_chain", cert("good.chain"), "-key", cert("good.key"),
+                     "-tls1_3", "-ciphersuites", suite, "-rev"], stdout=out)
+        wait_until(lambda: b"ACCEPT" in read(log), "s_server to listen")
+        url, flags = f"tls://127.0.0.1:{port}", (*trusted(), "--ciphers", suite)
+        answer = w.run("cat", url, *flags, "--ktls", "require")
+        check_equal((answer.code, answer.out), (48, b""), answer.err)
+        check("no such cipher" in answer.lines()[-1], answer.err)
+        engine = w.engine(url, "feed", *flags)
+        line = engine.wait_for(" open: ")
+        check("user space (the kernel's TLS has no such cipher)" in line, line)
+        answer = w.run("cat", "feed", stdin=b"12345\nCLOSE\n")
+        check_equal((answer.code, answer.out), (0, b"54321\n"), answer.err)
+
+
+def row_60_sends_that_the_kernel_cuts():
+    """It takes neither MSG_WAITALL nor zero-copy: SENDs come back short and go on where they were. The
+    peer reads nothing until one did.
+    """
+    data = noise(8 * MIB)  # more than a socket takes
+
+    def late(peer):
+        check(go.wait(LIMIT_S), "no SEND came back short")
+        got = b"".join(iter(lambda: peer.recv(65536), b""))
+        taken.append(got)
+        peer.unwrap()
+
+    def short_sends():
+        return json.loads(w.run("stat", "feed", "--json").out)["counters"]["short_sends"]
+
+    for version in VERSIONS:
+        taken, go = [], threading.Event()
+        with World() as w:
+            engine = w.engine(serve_tls(w, late, context(version=VERSIONS[version])), "feed", *trusted(),
+                              "--ktls", "require")
+            engine.wait_for(" open: ")
+            cat = w.cat("feed")
+            written = in_thread(cat.stdin.write, data)
+            wait_until(short_sends, "a SEND that came back short")
+            go.set()
+            written()
+            cat.stdin.close()
+            cat.ends(0)
+        check(taken == [data], f"{version}: {[len(got) for got in taken]} bytes")
 
 
 # ---- what stands on the wire ----------------------------------------------------------------
@@ -265,8 +325,9 @@ def read(path):
 
 
 if KTLS:
-    for proof in (every_suite_echoes, data_right_behind_finished, ten_thousand_small_messages, ends,
-                  padded_records, no_nonce_comes_twice):
+    for proof in (row_50_a_cipher_that_the_kernel_lacks, row_60_sends_that_the_kernel_cuts,
+                  every_suite_echoes, row_38_data_right_behind_finished, ten_thousand_small_messages,
+                  ends, padded_records, no_nonce_comes_twice):
         test(proof)
 
 main()

@@ -231,6 +231,23 @@ def send_slowly(peer, data, over):
 
 
 @test
+def producer_sees_what_left_though_nothing_else_happens():
+    """The engine sleeps, the peer is silent, nobody is told of room: yet the outbox is seen empty."""
+    with World() as w, w.listen() as listener:
+        engine = w.engine(url_of(listener), "feed")
+        peer = w.accept(listener)
+        engine.wait_for(" open: ")
+        for tag in "ABCDE":
+            producer = w.start([helper("produce"), "feed", tag, "20", "300"], stdout=subprocess.PIPE)
+            check_equal(producer.stdout.read(), b"attached\ndone\n", producer.err())
+            producer.ends(0)
+            check_equal(len(b"".join(iter_exactly(peer, 20 * 300))), 20 * 300, "bytes")
+        engine.signal(signal.SIGTERM)
+        peer.close()
+        engine.wait()
+
+
+@test
 def producer_killed_in_the_middle():
     """The stream has whole messages only, and the place is free again, 30 times (there are 7)."""
     size = 1000

@@ -7,7 +7,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
 # Libraries that are not libc: where their headers may be included.
 FOREIGN = {
     "liburing": ["backends/uring/"],
-    "ev": ["backends/ev/"],
+    "ev": ["backends/ev/", "tools/examples/"],
     "openssl": ["tls/openssl/", "tools/"],
     "wolfssl": ["tls/wolfssl/"],
     "wslay": ["tools/"],
@@ -27,7 +27,7 @@ SEARCH = ("", "runtime/")
 PUBLIC = {"channel.h": "rings/channel.h", "conn.h": "runtime/conn.h", "log.h": "runtime/base/log.h",
           "reason.h": "runtime/base/reason.h", "signals.h": "runtime/signals.h",
           "sluice.h": "runtime/sluice.h", "timer.h": "runtime/timer.h",
-          "tls_config.h": "tls/tls_config.h"}
+          "tls_config.h": "tls/tls_config.h", "udp.h": "runtime/udp.h"}
 LAYERS = ("runtime", "backends", "tls", "rings", "tools")
 
 

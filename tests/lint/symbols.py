@@ -7,7 +7,8 @@ from tap import build_dir, check, check_equal, main, source_dir, test
 # What the compiler and its start-up files add on Linux, with glibc's names for POSIX's functions.
 OF_THE_COMPILER = {"_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize",
                    "__gmon_start__", "__errno_location", "__isoc99_sscanf", "__tls_get_addr",
-                   "__stack_chk_fail"}
+                   "__stack_chk_fail",
+                   "__register_atfork"}  # pthread_atfork()
 
 
 def names(path, flag):

@@ -279,6 +279,24 @@ Test(ev, what_the_loop_is_asked_for)
     }
 }
 
+/* Those that this libev was built without: by name, and what there is instead. */
+Test(ev, a_mechanism_that_is_not_there_is_refused_by_name)
+{
+    static const char *const names[] = {"linuxaio", "kqueue"};
+    for (int i = 0; i < 2; i++) {
+        struct sluice_loop *loop;
+        char why[200] = "", feature[24], begin[40];
+        const struct sluice_loop_config cfg = {.backend = "ev", .event = names[i]};
+        snprintf(feature, sizeof(feature), "ev.%s", names[i]);
+        snprintf(begin, sizeof(begin), "ev:%s: libev or the kernel", names[i]);
+        int err = sluice_loop_create(&loop, &cfg, why, sizeof(why));
+        cr_expect_eq(err, have(feature) ? 0 : -ENOSYS, "%s: %d", names[i], err);
+        cr_expect(err == 0 || strstr(why, begin) == why, "%s", why);
+        cr_expect(err == 0 || strstr(why, "there are epoll, poll, select"), "%s", why);
+        sluice_loop_destroy(loop);
+    }
+}
+
 /* libev itself would abort in such a case. */
 Test(ev, a_descriptor_that_is_closed_is_an_error)
 {

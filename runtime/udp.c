@@ -1,0 +1,243 @@
+/*
+ * Datagrams: a POLL op says when there are some, then they are received one after the other until
+ * there are none. Which groups a socket belongs to is the kernel's.
+ */
+#include "udp.h"
+#include "loop.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DATAGRAM_MAX 65536u
+#define READS_MAX    64 /* in a turn; the op is armed again, and says at once that there are more */
+
+struct sluice_udp {
+    struct sluice_loop *loop;
+    struct sluice_op op; /* one shot: armed while there is something left it says so again */
+    struct sluice_udp_events events;
+    void *user;
+    int fd;
+    bool reading; /* callbacks run: whoever destroys it leaves the memory to them */
+    bool destroyed;
+    uint32_t dropped_last; /* the kernel counts in 32 bits */
+    uint64_t dropped;
+    uint8_t data[DATAGRAM_MAX];
+};
+
+static void release(struct sluice_udp *u)
+{
+    if (u->fd >= 0)
+        close(u->fd);
+    free(u);
+}
+
+static void note_dropped(struct sluice_udp *u, struct msghdr *msg)
+{
+#ifdef SO_RXQ_OVFL
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        uint32_t dropped;
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_RXQ_OVFL)
+            continue;
+        memcpy(&dropped, CMSG_DATA(c), sizeof(dropped));
+        u->dropped += dropped - u->dropped_last;
+        u->dropped_last = dropped;
+    }
+#else
+    (void)u, (void)msg;
+#endif
+}
+
+/* False: there are no more. */
+static bool read_one(struct sluice_udp *u)
+{
+    struct sockaddr_storage from;
+    _Alignas(struct cmsghdr) uint8_t control[64];
+    struct iovec iov = {.iov_base = u->data, .iov_len = sizeof(u->data)};
+    struct msghdr msg = {.msg_name = &from,
+                         .msg_namelen = sizeof(from),
+                         .msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(u->fd, &msg, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return false;
+    if (n < 0) {
+        if (u->events.on_error)
+            u->events.on_error(u, -errno, u->user);
+        return true;
+    }
+    note_dropped(u, &msg);
+    if (u->events.on_datagram)
+        u->events.on_datagram(u, u->data, (size_t)n, (const struct sockaddr *)&from,
+                              msg.msg_namelen, u->user);
+    return true;
+}
+
+static void on_readable(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_udp *u = SLUICE_CONTAINER_OF(op, struct sluice_udp, op);
+    SLUICE_CHECK(!more);
+    (void)result;
+    u->reading = true;
+    for (int reads = READS_MAX; reads > 0 && !u->destroyed && read_one(u); reads--) {
+        /* the next one */
+    }
+    u->reading = false;
+    if (u->destroyed)
+        release(u);
+    else /* there was room for it before */
+        SLUICE_CHECK(u->loop->be->ops->submit(u->loop->be, op) == 0);
+}
+
+static int set(const struct sluice_udp *u, int name, uint32_t value)
+{
+    int v = (int)value;
+    if (!value)
+        return 0;
+    return setsockopt(u->fd, SOL_SOCKET, name, &v, sizeof(v)) ? -errno : 0;
+}
+
+/* Linux: else it also hears groups that only others on this machine have joined. */
+static void own_groups_only(const struct sluice_udp *u, int family)
+{
+    const int no = 0;
+#ifdef IP_MULTICAST_ALL
+    if (family == AF_INET)
+        setsockopt(u->fd, IPPROTO_IP, IP_MULTICAST_ALL, &no, sizeof(no));
+#endif
+#ifdef IPV6_MULTICAST_ALL
+    if (family == AF_INET6)
+        setsockopt(u->fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, &no, sizeof(no));
+#endif
+    (void)u, (void)family, (void)no;
+}
+
+static int open_socket(struct sluice_udp *u, const struct sluice_udp_config *cfg)
+{
+    u->fd = sluice_system_socket(cfg->local->sa_family, SOCK_DGRAM, true);
+    if (u->fd < 0)
+        return u->fd;
+    if (u->fd >= u->loop->be->fd_limit)
+        return -ERANGE;
+    int err = set(u, SO_REUSEADDR, cfg->reuse_address);
+    if (!err)
+        err = set(u, SO_RCVBUF, cfg->rcvbuf_bytes);
+    if (!err)
+        err = set(u, SO_SNDBUF, cfg->sndbuf_bytes);
+    if (err)
+        return err;
+    own_groups_only(u, cfg->local->sa_family);
+#ifdef SO_RXQ_OVFL
+    set(u, SO_RXQ_OVFL, 1);
+#endif
+    return bind(u->fd, cfg->local, cfg->local_bytes) ? -errno : 0;
+}
+
+static int start(struct sluice_udp *u, const struct sluice_udp_config *cfg)
+{
+    if (sluice_loop_is_forked(u->loop))
+        return -ECHILD;
+    if (sluice_loop_sockets(u->loop) != &sluice_kernel_sockets)
+        return -ENOTSUP;
+    int err = open_socket(u, cfg);
+    if (err)
+        return err;
+    sluice_op_init(&u->op, SLUICE_OP_POLL, on_readable);
+    u->op.fd = u->fd;
+    u->op.poll.events = POLLIN;
+    return u->loop->be->ops->submit(u->loop->be, &u->op);
+}
+
+int sluice_udp_create(struct sluice_udp **out, struct sluice_loop *loop,
+                      const struct sluice_udp_config *cfg, const struct sluice_udp_events *events,
+                      void *user)
+{
+    *out = NULL;
+    struct sluice_udp *u = calloc(1, sizeof(*u));
+    if (!u)
+        return -ENOMEM;
+    u->loop = loop;
+    u->events = *events;
+    u->user = user;
+    u->fd = -1;
+    int err = start(u, cfg);
+    if (err) {
+        release(u);
+        return err;
+    }
+    loop->active++;
+    *out = u;
+    return 0;
+}
+
+void sluice_udp_destroy(struct sluice_udp *u)
+{
+    if (!u || u->destroyed)
+        return;
+    u->destroyed = true;
+    u->loop->active--;
+    if (!u->reading)
+        u->loop->be->ops->cancel(u->loop->be, &u->op);
+}
+
+int sluice_udp_connect(struct sluice_udp *u, const struct sockaddr *peer, socklen_t peer_bytes)
+{
+    return connect(u->fd, peer, peer_bytes) ? -errno : 0;
+}
+
+int sluice_udp_send(struct sluice_udp *u, const void *data, size_t bytes, const struct sockaddr *to,
+                    socklen_t to_bytes)
+{
+    ssize_t n = sendto(u->fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, to, to ? to_bytes : 0);
+    return n < 0 ? -errno : 0;
+}
+
+static socklen_t bytes_of(const struct sockaddr *addr)
+{
+    return addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+}
+
+/* RFC 3678: the same for both families. */
+static int membership(const struct sluice_udp *u, int any, int of_source,
+                      const struct sockaddr *group, const struct sockaddr *source,
+                      unsigned interface)
+{
+    int level = group->sa_family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    struct group_source_req one = {.gsr_interface = interface};
+    struct group_req all = {.gr_interface = interface};
+    memcpy(&one.gsr_group, group, bytes_of(group));
+    memcpy(&all.gr_group, group, bytes_of(group));
+    if (!source)
+        return setsockopt(u->fd, level, any, &all, sizeof(all)) ? -errno : 0;
+    memcpy(&one.gsr_source, source, bytes_of(source));
+    return setsockopt(u->fd, level, of_source, &one, sizeof(one)) ? -errno : 0;
+}
+
+int sluice_udp_join(struct sluice_udp *u, const struct sockaddr *group,
+                    const struct sockaddr *source, unsigned interface)
+{
+    return membership(u, MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP, group, source, interface);
+}
+
+int sluice_udp_leave(struct sluice_udp *u, const struct sockaddr *group,
+                     const struct sockaddr *source, unsigned interface)
+{
+    return membership(u, MCAST_LEAVE_GROUP, MCAST_LEAVE_SOURCE_GROUP, group, source, interface);
+}
+
+int sluice_udp_local(const struct sluice_udp *u, struct sockaddr_storage *out)
+{
+    socklen_t bytes = sizeof(*out);
+    return getsockname(u->fd, (struct sockaddr *)out, &bytes) ? -errno : 0;
+}
+
+uint64_t sluice_udp_dropped(const struct sluice_udp *u)
+{
+    return u->dropped;
+}
