@@ -225,10 +225,10 @@ static void push_rest(struct load *load)
     }
 }
 
+/* Changes whenever something is sent or came. */
 static uint64_t progress(const struct load *load)
 {
-    return load->begun + load->interval.count[LOAD_answered] +
-           load->interval.count[LOAD_received_bytes];
+    return load->begun + load->taken_bytes;
 }
 
 /* From the begin of the schedule to the end of sending. */

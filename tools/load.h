@@ -116,6 +116,7 @@ struct load {
     bool counting;            /* warm-up is over, end is not reached */
     bool ending;              /* nothing becomes due any more */
     uint64_t begun;           /* messages or connections that count were begun */
+    uint64_t taken_bytes;     /* that came, whether they count or not */
     uint64_t in_flight;
     uint64_t unsent;             /* rate: were due, and never left */
     int failed;                  /* exit code of what went wrong first, said already */

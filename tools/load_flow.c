@@ -316,6 +316,7 @@ void flow_took(struct load_flow *flow, const uint8_t *bytes, size_t count, int64
 {
     struct load *load = flow->load;
     flow->now_ns = now;
+    load->taken_bytes += count;
     if (flow->state == FLOW_UPGRADING) {
         size_t n = take_upgrade(flow, bytes, count);
         bytes += n;
