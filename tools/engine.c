@@ -5,6 +5,7 @@
 #include "engine.h"
 
 #include "fail.h"
+#include "option_tls.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -176,30 +177,6 @@ static int create_channel(struct engine *e, const struct options *o, const char 
     return error ? fail_channel(error, name ? name : "(private)") : 0;
 }
 
-/* What is looked at only when a URL asks for TLS. */
-static int prepare_tls(struct engine *e, const struct options *o, const char *url)
-{
-    const char *keylog = o->keylog ? getenv("SSLKEYLOGFILE") : NULL;
-    if (o->keylog && !keylog)
-        return fail_remedy(SLUICE_REASON_USAGE, "name a file in SSLKEYLOGFILE", "--keylog");
-    e->tls = (struct sluice_tls_config){.min = strcmp(o->tls_min, "1.3") == 0 ? SLUICE_TLS_MIN_1_3
-                                                                              : SLUICE_TLS_MIN_1_2,
-                                        .ca = o->ca,
-                                        .crl = o->crl,
-                                        .cert = o->cert,
-                                        .key = o->key,
-                                        .ciphers = o->ciphers,
-                                        .alpn = o->alpn,
-                                        .keylog = keylog,
-                                        .verify_name = o->verify_name,
-                                        .sni = o->sni,
-                                        .pin_sha256 = o->pin_sha256,
-                                        .no_verify = o->tls_no_verify};
-    if (o->tls_no_verify && strncmp(url, "tls://", 6) == 0)
-        sluice_log(SLUICE_LOG_WARN, "%s: --tls-no-verify: nobody checks who the peer is", url);
-    return 0;
-}
-
 static enum sluice_model model_of(const char *name)
 {
     return strcmp(name, "two-thread") == 0     ? SLUICE_MODEL_TWO_THREAD
@@ -287,7 +264,7 @@ int engine_open(struct engine *e, const struct options *o, const char *name, con
     if (!failed)
         failed = create_channel(e, o, name);
     if (!failed)
-        failed = prepare_tls(e, o, url);
+        failed = option_tls(&e->tls, o, url);
     if (!failed)
         failed = create_transport(e, o, events, user);
     if (!failed)

@@ -54,6 +54,8 @@ static void write_text(FILE *out, const char *value)
 
 static void new_line(struct json *j)
 {
+    if (j->one_line)
+        return;
     fprintf(j->out, "\n%*s", (int)(2 * j->depth), "");
 }
 
@@ -85,8 +87,10 @@ void json_close(struct json *j, char bracket)
         new_line(j);
     fputc(bracket, j->out);
     j->filled = true;
-    if (j->depth == 0)
-        fputc('\n', j->out);
+    if (j->depth > 0)
+        return;
+    fputc('\n', j->out);
+    j->filled = false;
 }
 
 void json_number(struct json *j, const char *key, uint64_t value)

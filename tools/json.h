@@ -11,6 +11,7 @@
 
 struct json {
     FILE *out;
+    bool one_line; /* the outermost value is a line of its own */
     unsigned depth;
     bool filled; /* the innermost container has something in it */
 };

@@ -16,6 +16,7 @@ enum option_type {
     OPTION_NUMBER,  /* int64_t */
     OPTION_SIZE,    /* int64_t, bytes; K, M, G are powers of 1024 */
     OPTION_SECONDS, /* int64_t, ns; decimals */
+    OPTION_SPAN,    /* struct option_span, bytes: "B" or "A-B" */
     OPTION_CORES,   /* struct option_cores: "C", "C,C", "C,C,C" */
     OPTION_LIST,    /* struct option_list: repeatable */
     OPTION_HELP,    /* sets struct options.help; flags only */

@@ -27,7 +27,7 @@ int option_error(const struct options *o, const char *format, ...)
 void option_format(const struct option_row *row, int64_t value, char *out, size_t out_bytes)
 {
     static const char suffixes[] = {'G', 'M', 'K'};
-    for (unsigned i = 0; row->type == OPTION_SIZE && i < 3; i++) {
+    for (unsigned i = 0; (row->type == OPTION_SIZE || row->type == OPTION_SPAN) && i < 3; i++) {
         int64_t unit = (int64_t)1 << (30 - 10 * (int)i);
         if (value >= unit && value % unit == 0) {
             snprintf(out, out_bytes, "%" PRId64 "%c", value / unit, suffixes[i]);
@@ -54,15 +54,20 @@ static bool parse_digits(const char *text, const char **end, int64_t *out)
     return at != text;
 }
 
+/* Digits and a suffix. */
+static bool parse_bytes(const char *text, const char **end, int64_t *out)
+{
+    if (!parse_digits(text, end, out))
+        return false;
+    int shift = **end == 'K' ? 10 : **end == 'M' ? 20 : **end == 'G' ? 30 : 0;
+    *end += shift != 0;
+    return !__builtin_mul_overflow(*out, 1ll << shift, out);
+}
+
 static bool parse_size(const char *text, int64_t *out)
 {
     const char *end;
-    if (!parse_digits(text, &end, out))
-        return false;
-    int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
-    if (shift != 0)
-        end++;
-    return *end == 0 && !__builtin_mul_overflow(*out, 1ll << shift, out);
+    return parse_bytes(text, &end, out) && *end == 0;
 }
 
 static bool parse_number(const char *text, int64_t *out)
@@ -126,6 +131,27 @@ static int set_scalar(struct options *o, const struct option_row *row, const cha
         return option_error(o, "%s: '%s' is not %s from %s to %s", where, value, kind, min, max);
     }
     memcpy((char *)o + row->offset, &number, sizeof(number));
+    return 0;
+}
+
+static int set_span(struct options *o, const struct option_row *row, const char *value,
+                    const char *where)
+{
+    struct option_span span;
+    const char *end;
+    bool ok = parse_bytes(value, &end, &span.least);
+    span.most = span.least;
+    if (ok && *end == '-')
+        ok = parse_bytes(end + 1, &end, &span.most);
+    if (!ok || *end != 0 || span.least < row->min || span.most > row->max ||
+        span.least > span.most) {
+        char min[32], max[32];
+        option_format(row, row->min, min, sizeof(min));
+        option_format(row, row->max, max, sizeof(max));
+        return option_error(o, "%s: '%s' is not a size, or two as A-B, from %s to %s", where, value,
+                            min, max);
+    }
+    memcpy((char *)o + row->offset, &span, sizeof(span));
     return 0;
 }
 
@@ -197,6 +223,8 @@ int option_set(struct options *o, const struct option_row *row, const char *valu
     case OPTION_SIZE:
     case OPTION_SECONDS:
         return set_scalar(o, row, value, where);
+    case OPTION_SPAN:
+        return set_span(o, row, value, where);
     case OPTION_CORES:
         return set_cores(o, row, value, where);
     case OPTION_LIST:

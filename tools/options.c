@@ -20,6 +20,8 @@ const char *option_command_name(unsigned command)
         return "stat";
     case FOR_PROBE:
         return "probe";
+    case FOR_LOAD:
+        return "load";
     default:
         return "";
     }

@@ -19,7 +19,8 @@
 #define FOR_WS    0x04u
 #define FOR_STAT  0x08u
 #define FOR_PROBE 0x10u
-#define FOR_CONN  (FOR_RUN | FOR_CAT | FOR_WS)
+#define FOR_LOAD  0x20u
+#define FOR_CONN  (FOR_RUN | FOR_CAT | FOR_WS | FOR_LOAD)
 #define FOR_ALL   (FOR_CONN | FOR_STAT | FOR_PROBE)
 
 #define OPTION_CORES_MAX 3u /* of the thread that owns the loop, that receives, that sends */
@@ -27,6 +28,11 @@
 struct option_cores {
     int64_t core[OPTION_CORES_MAX];
     uint32_t count;
+};
+
+/* From least to most, both included. */
+struct option_span {
+    int64_t least, most;
 };
 
 struct option_list {
@@ -38,7 +44,7 @@ struct option_list {
 /** The values. Texts live until the process ends. Unset: NULL for texts, -1 for fifo. */
 struct options {
     unsigned command;    /* FOR_* of the command that runs */
-    const char *args[2]; /* URL, NAME */
+    const char *args[2]; /* URL, NAME; MODE URL */
     uint32_t arg_count;
     bool help;
 
@@ -71,14 +77,31 @@ struct options {
     bool tls_no_verify;
     bool keylog; /* to the file that SSLKEYLOGFILE names */
 
-    /* ws */
+    /* ws, load */
     const char *path;
     struct option_list headers; /* NAME: VALUE */
-    struct option_list sends;   /* TEXT */
-    int64_t count;              /* messages to receive, 0: no limit */
-    const char *report;         /* file for counts and latencies at the end */
+    int64_t count;              /* messages to receive (load: to send), 0: no limit */
 
-    /* stat, probe */
+    /* ws */
+    struct option_list sends; /* TEXT */
+    const char *report;       /* file for counts and latencies at the end */
+
+    /* load */
+    int64_t connections;
+    int64_t depth; /* 0: 1, or 64 in rate */
+    int64_t rate;  /* messages/s, of all connections together; 0: none given */
+    struct option_span size_bytes;
+    int64_t duration_ns, warmup_ns;
+    const char *direction; /* out, in, both */
+    bool verify;
+    const char *hgrm, *plot; /* files */
+    const char *engine;      /* name of a channel */
+    bool in_process;         /* an engine of our own, on a thread */
+    const char *serve;       /* echo, sink, source, feed */
+    int64_t burst;           /* feed: messages, once a second */
+    bool compare;
+
+    /* stat, probe, load */
     bool json;
 };
 

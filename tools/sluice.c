@@ -14,7 +14,7 @@
 struct command {
     const char *name;
     unsigned bit; /* FOR_* */
-    uint32_t arg_count;
+    uint32_t args_min, args_max;
     const char *args;
     const char *summary;
     const char *text;
@@ -22,28 +22,36 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"run", FOR_RUN, 1, "URL", "an engine as a process of its own, others attach to its --name",
+    {"run", FOR_RUN, 1, 1, "URL", "an engine as a process of its own, others attach to its --name",
      "Connects to URL (tcp:// or tls://host:port) and moves bytes between the socket and the "
      "channel NAME.\n"
      "Prints one line when the connection opens and one when it ended; the exit code tells how.\n"
      "SIGINT or SIGTERM ends in order, a second one at once.\n",
      cmd_run},
-    {"cat", FOR_CAT, 1, "URL|NAME", "stdin to the peer, what it sends to stdout",
+    {"cat", FOR_CAT, 1, 1, "URL|NAME", "stdin to the peer, what it sends to stdout",
      "With a URL (tcp:// or tls://host:port) the engine runs in this process, with a NAME it "
      "attaches to\n"
      "one (flags of the connection and the engine then have no effect, but --connect-timeout).\n"
      "The end of stdin half-closes; it ends when the peer closes, or when stdin is silent for\n"
      "1 s after the peer's end. Byte-exact both ways.\n",
      cmd_cat},
-    {"ws", FOR_WS, 1, "URL|NAME", "a WebSocket client: one received message per line on stdout",
+    {"ws", FOR_WS, 1, 1, "URL|NAME", "a WebSocket client: one received message per line on stdout",
      "With a URL (ws:// or wss://host:port/path) the engine runs in this process, with a NAME it "
      "attaches\n"
      "to one. Answers PING and CLOSE; text lines of stdin are not read, see --send.\n",
      cmd_ws},
-    {"stat", FOR_STAT, 1, "NAME", "state and counters of an engine, read-only",
+    {"stat", FOR_STAT, 1, 1, "NAME", "state and counters of an engine, read-only",
      "Works while the engine is stuck, too: engine says running, asleep, or stuck since when.\n",
      cmd_stat},
-    {"probe", FOR_PROBE, 0, "", "what this machine offers, and which model auto would pick", "",
+    {"load", FOR_LOAD, 1, 2, "MODE URL", "latency and throughput of a peer, or of an engine",
+     "MODE is rtt (the next message when an answer came), rate (a fixed schedule: latency counts "
+     "from\n"
+     "when a message was due), stream (MB/s), connect (connections/s) or idle (hold them). URL is\n"
+     "tcp:// tls:// ws:// wss:// or unix:PATH; its peer echoes, but for stream: --direction.\n"
+     "With --engine NAME messages go through that engine, with --serve WHAT we are the peer.\n"
+     "The load never sleeps; --idle is the engine's or the server's.\n",
+     cmd_load},
+    {"probe", FOR_PROBE, 0, 0, "", "what this machine offers, and which model auto would pick", "",
      cmd_probe},
 };
 
@@ -108,11 +116,11 @@ static int check_arguments(const struct command *c, const struct options *o)
 {
     char remedy[64];
     snprintf(remedy, sizeof(remedy), "see sluice %s --help", c->name);
-    if (o->arg_count < c->arg_count)
+    if (o->arg_count < c->args_min)
         return fail_remedy(SLUICE_REASON_USAGE, remedy, "%s: %s is missing", c->name, c->args);
-    if (o->arg_count > c->arg_count)
+    if (o->arg_count > c->args_max)
         return fail_remedy(SLUICE_REASON_USAGE, remedy, "%s: one argument too many: '%s'", c->name,
-                           o->args[c->arg_count]);
+                           o->args[c->args_max]);
     return 0;
 }
 

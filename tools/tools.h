@@ -11,6 +11,7 @@ int cmd_run(struct options *o);
 int cmd_cat(struct options *o);
 int cmd_ws(struct options *o);
 int cmd_stat(struct options *o);
+int cmd_load(struct options *o);
 int cmd_probe(struct options *o);
 
 #endif

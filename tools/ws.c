@@ -264,7 +264,7 @@ static bool take_inbox(struct ws *ws)
         ws->failed = fail_errno((int)n, "%s: inbox", ws->session.target);
     if (n <= 0)
         return false;
-    report_entries(&ws->report, entries, (uint32_t)n);
+    stages_take(&ws->report.stages, entries, (uint32_t)n);
     for (int64_t i = 0; i < n && !ws->failed && !ws->ended; i++) {
         if (entries[i].event == SLUICE_EVENT_DATA)
             take_bytes(ws, entries[i].msg_inbox_offset + entries[i].decrypted_len);
@@ -496,7 +496,7 @@ static int start(struct ws *ws)
         frames_init(&ws->frames, ws->client, sluice_inbox_position(ws->client), &frames_events, ws);
     if (err)
         return fail_errno(err, "WebSocket");
-    report_init(&ws->report, ws->client);
+    stages_init(&ws->report.stages, ws->client);
     if (st.ready & SLUICE_READY_UPSTREAM) {
         ws->phase = OPEN;
         sluice_client_set_ready(ws->client, 1);

@@ -90,11 +90,11 @@ int upgrade_request(struct upgrade *u, char *out, size_t out_bytes, const char *
 
 /* ---- the answer ---- */
 
-static void expected_accept(const struct upgrade *u, char out[29])
+static void accept_of(const char *key, char out[29])
 {
     char text[UPGRADE_KEY_CHARS + sizeof(GUID)];
     unsigned char digest[EVP_MAX_MD_SIZE];
-    snprintf(text, sizeof(text), "%s" GUID, u->key);
+    snprintf(text, sizeof(text), "%.*s" GUID, (int)UPGRADE_KEY_CHARS, key);
     EVP_Digest(text, strlen(text), digest, NULL, EVP_sha1(), NULL);
     EVP_EncodeBlock((unsigned char *)out, digest, 20);
 }
@@ -163,7 +163,7 @@ static int check_headers(const struct upgrade *u, const char *lines, char *why, 
         return refuse(why, why_bytes, "no header Upgrade: websocket", "");
     if (!header(lines, "Connection", value, sizeof(value)) || !has_token(value, "upgrade"))
         return refuse(why, why_bytes, "no header Connection: Upgrade", "");
-    expected_accept(u, accept);
+    accept_of(u->key, accept);
     if (!header(lines, "Sec-WebSocket-Accept", value, sizeof(value)) || strcmp(value, accept) != 0)
         return refuse(why, why_bytes, "Sec-WebSocket-Accept is wrong", "");
     if (header(lines, "Sec-WebSocket-Extensions", value, sizeof(value)))
@@ -194,5 +194,34 @@ int upgrade_check(const struct upgrade *u, const char *response, size_t bytes, c
     end[2] = 0; /* behind the last header's line */
     if (check_headers(u, end > lines ? lines + 2 : "", why, why_bytes))
         return -1;
+    return (int)(end - text) + 4;
+}
+
+/* ---- a server's side ---- */
+
+int upgrade_answer(const char *request, size_t bytes, char *out, size_t out_bytes)
+{
+    static char text[UPGRADE_REQUEST_MAX + 1];
+    char value[256], accept[29];
+    if (bytes > UPGRADE_REQUEST_MAX)
+        return -1;
+    memcpy(text, request, bytes);
+    text[bytes] = 0;
+    char *end = strstr(text, "\r\n\r\n"), *lines = strstr(text, "\r\n");
+    if (strncmp(text, "GET ", bytes < 4 ? bytes : 4) != 0)
+        return -1;
+    if (!end)
+        return bytes < UPGRADE_REQUEST_MAX ? 0 : -1;
+    end[2] = 0;
+    bool upgrade = end > lines && header(lines + 2, "Upgrade", value, sizeof(value)) &&
+                   has_token(value, "websocket");
+    if (!upgrade || !header(lines + 2, "Sec-WebSocket-Key", value, sizeof(value)) ||
+        strlen(value) != UPGRADE_KEY_CHARS)
+        return -1;
+    accept_of(value, accept);
+    snprintf(out, out_bytes,
+             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "Sec-WebSocket-Accept: %s\r\n\r\n",
+             accept);
     return (int)(end - text) + 4;
 }

@@ -40,4 +40,12 @@ int upgrade_request(struct upgrade *u, char *out, size_t out_bytes, const char *
 int upgrade_check(const struct upgrade *u, const char *response, size_t bytes, char *why,
                   size_t why_bytes);
 
+/**
+ * The server's side: what to answer to a request, without subprotocols and extensions.
+ *
+ * @param out  receives the answer, a text; 256 bytes are enough.
+ * @return bytes of the request (what follows are frames), 0: not whole yet, -1: it is none.
+ */
+int upgrade_answer(const char *request, size_t bytes, char *out, size_t out_bytes);
+
 #endif

@@ -34,6 +34,8 @@ extern "C" {
     X(UNREACHABLE, 13, "unreachable", 13, RETRY, "no route: check the network of this host")     \
     X(RESET, 14, "reset", 14, RETRY, "the connection broke")                                     \
     X(PROTOCOL, 20, "protocol", 20, FATAL, "the peer does not speak the protocol asked for")     \
+    X(DAMAGED, 21, "damaged", 21, FATAL,                                                         \
+      "messages were lost, doubled, out of order or changed on their way")                       \
     X(NAME_TAKEN, 30, "name-taken", 30, FATAL, "choose another --name or stop the other engine") \
     X(NO_ENGINE, 31, "no-engine", 31, RETRY, "start one with sluice run URL --name NAME")        \
     X(ENGINE_GONE, 32, "engine-gone", 32, RETRY, "the engine ended: start it again")             \

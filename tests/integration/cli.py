@@ -9,7 +9,8 @@ import subprocess
 from tap import check, check_equal, main, sluice, source_dir, test
 from world import World, url_of
 
-COMMANDS = {"run": "RUN", "cat": "CAT", "ws": "WS", "stat": "STAT", "probe": "PROBE"}
+COMMANDS = {"run": "RUN", "cat": "CAT", "ws": "WS", "stat": "STAT", "probe": "PROBE",
+            "load": "LOAD"}
 INBOX = 'inbox_bytes": '
 
 
@@ -46,7 +47,7 @@ def is_for(commands, command):
     """Whether a row's FOR_* cover the command."""
     covered = set(commands.replace("FOR_", "").split(" | "))
     if "CONN" in covered:
-        covered |= {"RUN", "CAT", "WS"}
+        covered |= {"RUN", "CAT", "WS", "LOAD"}
     return "ALL" in covered or COMMANDS[command] in covered
 
 

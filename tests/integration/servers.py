@@ -4,14 +4,14 @@ import contextlib
 import hashlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import threading
 
 import websockets
-from tap import build_dir, check, check_equal, fail, main, skip, sluice, test
-from world import IN_GUEST, LIMIT_S, World, in_thread, need, wait_until
+from npm import npm_package
+from tap import check, check_equal, fail, main, sluice, test
+from world import LIMIT_S, World, in_thread, need, wait_until
 
 MIB = 1 << 20
 
@@ -455,35 +455,11 @@ server.on('connection', (socket, request) => {
 """
 
 
-def npm_ws():
-    """The folder that has node_modules/ws; installed there once."""
-    folder = build_dir()
-    if os.path.exists(os.path.join(folder, "node_modules", "ws", "package.json")):
-        return folder
-    need("npm")
-    if IN_GUEST:
-        skip("a guest has no network to get npm's ws from")
-    env = {**os.environ, "HOME": os.environ.get("HOME", folder)}
-    with World() as w:  # of its own, so that nobody sees half of it
-        place = w.path("npm")
-        os.mkdir(place)
-        got = subprocess.run(["npm", "install", "ws@8", "--prefix", place, "--no-package-lock",
-                              "--no-save", "--no-audit", "--no-fund"], env=env, check=False,
-                             capture_output=True, text=True, timeout=60)
-        if got.returncode != 0:
-            lines = [line for line in got.stderr.splitlines() if "error" in line.lower()]
-            skip(f"npm install ws@8 failed: {(lines or ['no network?'])[0]}")
-        with contextlib.suppress(OSError):  # a run beside us may have been first
-            shutil.copytree(os.path.join(place, "node_modules"),
-                            os.path.join(folder, "node_modules"))
-    return folder
-
-
 @contextlib.contextmanager
 def node_server(w):
     """npm's ws server: its process and its port."""
     script = w.write("server.js", NODE_SERVER)
-    env = {**w.env, "NODE_PATH": os.path.join(npm_ws(), "node_modules")}
+    env = {**w.env, "NODE_PATH": os.path.join(npm_package("ws", 8), "node_modules")}
     server = w.start([need("node"), script], env=env, stdout=subprocess.PIPE)
     line = in_thread(server.stdout.readline)()
     check(line.strip().isdigit(), f"no port from node: {line!r} {server.err()}")

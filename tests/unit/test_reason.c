@@ -29,6 +29,7 @@ static const struct row frozen[] = {
     {13, "unreachable", 13, SLUICE_CLASS_RETRY},
     {14, "reset", 14, SLUICE_CLASS_RETRY},
     {20, "protocol", 20, SLUICE_CLASS_FATAL},
+    {21, "damaged", 21, SLUICE_CLASS_FATAL},
     {30, "name-taken", 30, SLUICE_CLASS_FATAL},
     {31, "no-engine", 31, SLUICE_CLASS_RETRY},
     {32, "engine-gone", 32, SLUICE_CLASS_RETRY},
