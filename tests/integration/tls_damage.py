@@ -30,7 +30,7 @@ def three_records(peer):
 
 def offsets(size):
     """Spread over it, the first and the last among them; four times as many with --long."""
-    count = min(size, SAMPLE * 4 if is_long() else SAMPLE)
+    count = min(size, SAMPLE * 2 if is_long() else SAMPLE)
     return sorted({i * (size - 1) // (count - 1) for i in range(count)})
 
 

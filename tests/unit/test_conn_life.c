@@ -139,7 +139,7 @@ EACH_BACKEND(conn_life, closed_in_every_callback)
 EACH_BACKEND(conn_life, many_lives_leave_nothing)
 {
     struct conns_world w;
-    int lives = getenv("TESTS_LONG") ? 100000 : 2000;
+    int lives = getenv("SLUICE_LONG") ? 100000 : 2000;
     world_open(&w, on->name, &small);
     world_pair(&w);
     sluice_conn_abort(w.client.conn);
