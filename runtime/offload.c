@@ -144,8 +144,8 @@ static int fail(struct sluice_secure *s, enum sluice_reason reason, const char *
 }
 
 /* TLS_RX_EXPECT_NO_PAD is not asked for, though TLS 1.3 would then be decrypted in place: when a
- * peer pads all the same, Linux (6.1 and 6.12 tried) has moved on in the caller's buffer before it
- * decrypts that record again, and what follows it in the same RECV is not where it belongs. */
+ * peer pads all the same, Linux (6.1 and 6.12 tried) delivers what follows shifted by a byte, as if
+ * it had moved on in the caller's buffer before it decrypts that record again. */
 int sluice_offload_start(struct sluice_secure *s, struct sluice_life *c)
 {
     struct sluice_tls_keys rx, tx;
