@@ -120,8 +120,8 @@ struct sluice_connect_config {
  * @param out  receives the connection, NULL on failure.
  * @param why  NULL, or receives one line that names what failed and what to do.
  * @return 0, or -EINVAL not such a URL, no events, or tls is a server's; -EPROTONOSUPPORT a scheme
- * that is not known; -ENOTSUP this build has no TLS; -ENOBUFS there are conns_max already; -EAGAIN,
- * -ENOMEM nobody to resolve the name.
+ * that is not known; -ENOTSUP this build has no TLS; -ECHILD a child of fork has this loop;
+ * -ENOBUFS there are conns_max already; -EAGAIN, -ENOMEM nobody to resolve the name.
  */
 SLUICE_API int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
                                    const struct sluice_connect_config *cfg, char *why,
@@ -245,7 +245,8 @@ struct sluice_listen_config {
  *
  * @return 0, or -EINVAL not such a URL, not an address, no events, tls:// without its tls;
  * -EADDRINUSE, -EACCES, -EADDRNOTAVAIL from bind(2); -ENOBUFS 64 listeners are there, or no
- * connection is allowed; another negative errno. *out is NULL then.
+ * connection is allowed; -ECHILD a child of fork has this loop; another negative errno. *out is
+ * NULL then.
  */
 SLUICE_API int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
                                     const struct sluice_listen_config *cfg, char *why,

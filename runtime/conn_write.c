@@ -144,7 +144,10 @@ static bool may_be_late(const struct sluice_conn *c)
 
 void sluice_conn_flush(struct sluice_conn *c)
 {
-    c->conns->hurry |= c->sending && c->send_op.flags & SLUICE_OP_NOWAIT;
+    if (c->sending && c->send_op.flags & SLUICE_OP_NOWAIT && !c->hurries) {
+        c->hurries = true;
+        c->conns->hurried++;
+    }
     if (c->sending || !sluice_life_receives(&c->life))
         return;
     pull_sends(c);
@@ -186,7 +189,9 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
     (void)more;
-    c->sending = c->conns->hurry = false; /* one poll tells them all */
+    c->sending = false;
+    c->conns->hurried -= c->hurries;
+    c->hurries = false;
     c->waits = result == -EAGAIN || (result > 0 && (size_t)result < op->send.bytes);
     if (sluice_life_receives(&c->life) && result < 0 && result != -EAGAIN) {
         send_failed(c, result);
@@ -203,7 +208,7 @@ void sluice_conn_send_init(struct sluice_conn *c)
     c->queue = (struct conn_queue){0};
     c->sends = NULL;
     c->sends_end = &c->sends;
-    c->waits = false;
+    c->waits = c->hurries = false;
     sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
 }
 

@@ -73,6 +73,8 @@ int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
     struct sluice_url url;
     struct sluice_addresses path;
     *out = NULL;
+    if (sluice_loop_is_forked(loop))
+        return sluice_conns_refuse(why, why_bytes, -ECHILD, "%s", SLUICE_FORKED);
     int err = parse(cfg, &url, &path, why, why_bytes);
     if (err)
         return err;

@@ -68,7 +68,7 @@ static struct sluice_conns *of_source(struct sluice_source *src)
 static bool is_pending(struct sluice_source *src)
 {
     const struct sluice_conns *conns = of_source(src);
-    return conns->due || conns->closed || conns->hurry || sluice_leases_may_feed(conns);
+    return conns->due || conns->closed || conns->hurried || sluice_leases_may_feed(conns);
 }
 
 static bool work(struct sluice_source *src)

@@ -78,6 +78,7 @@ struct sluice_conn {
     uint8_t starved_kind;
     bool paused, wants_drain;
     bool waits;              /* the socket had no room: the next SEND waits for it */
+    bool hurries;            /* the end of this SEND is waited for */
     bool sending, receiving; /* until the last completion was seen: the backend is ahead */
     struct sluice_conns *conns;
     struct sluice_life life;
@@ -193,7 +194,7 @@ struct sluice_conns {
     uint32_t max, used;
     struct sluice_conn *all, *free, *closed;
     struct sluice_conn *due, **due_end;
-    bool hurry; /* something waits for the end of a NOWAIT SEND: the next poll must not wait */
+    uint32_t hurried; /* NOWAIT SENDs whose end is waited for: the next poll must not wait */
     struct lease_pool leases[LEASE_KINDS];
     uint8_t *plain;       /* memory of the PLAIN ones, NULL: no TLS yet */
     uint32_t queue_bytes; /* a power of two */
@@ -212,6 +213,8 @@ void sluice_conns_destroy(struct sluice_conns *conns);             /* NULL is fi
 struct sluice_conn *sluice_conns_take(struct sluice_conns *conns); /* NULL: none is free */
 void sluice_conns_put_back(struct sluice_conn *c);                 /* at the end of the turn */
 void sluice_conns_due(struct sluice_conn *c, enum conn_due what);
+
+#define SLUICE_FORKED "this loop is the parent's: make one in the child"
 
 /* The line for people: what, and what to do about it. */
 int sluice_conns_refuse(char *why, size_t why_bytes, int err, const char *fmt, ...)

@@ -214,6 +214,8 @@ int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
 {
     struct sluice_addresses at;
     *out = NULL;
+    if (sluice_loop_is_forked(loop))
+        return sluice_conns_refuse(why, why_bytes, -ECHILD, "%s", SLUICE_FORKED);
     int err = parse(cfg, &at, why, why_bytes);
     if (err)
         return err;

@@ -364,11 +364,14 @@ int sluice_loop_fd(struct sluice_loop *loop)
 int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns)
 {
     *timeout_ns = 0;
-    int fd = sluice_loop_fd(loop);
-    if (fd < 0)
-        return fd;
+    int err = claim(loop);
+    if (err)
+        return err;
     bool pending = park(loop) || is_awaited(loop);
     loop->parked = true;
+    int fd = sluice_loop_fd(loop); /* and what parking asked for has left */
+    if (fd < 0)
+        return fd;
     sluice_loop_refresh_now(loop);
     if (!pending)
         *timeout_ns = until_next_timer(loop);

@@ -248,10 +248,11 @@ static bool shake_hands(struct sluice_rx *rx, struct sluice_tls_input *in)
     return rc == 0 && sluice_life_is_live(rx->life);
 }
 
+/* Home may not have polled since the other thread saw what is decrypted here. */
 static uint64_t seen_cycle(const struct sluice_rx *rx)
 {
-    return rx->away.out ? atomic_load_explicit(&rx->away.seen_cycle, memory_order_relaxed)
-                        : rx->loop->poll_cycle;
+    uint64_t there = atomic_load_explicit(&rx->away.seen_cycle, memory_order_relaxed);
+    return rx->away.out || there > rx->loop->poll_cycle ? there : rx->loop->poll_cycle;
 }
 
 /* One record, or what there is room for: -EAGAIN for want of more, -ENOBUFS of room, else the end.

@@ -27,6 +27,7 @@ struct sluice_signal {
     struct watch *watch; /* NULL: destroyed, and its op has yet to end */
     struct sluice_bell bell;
     struct sluice_op op;
+    bool armed; /* until its last completion was seen: the backend is ahead */
     void (*on_signal)(struct sluice_signal *s, void *user);
     void *user;
 };
@@ -101,6 +102,7 @@ static void release(struct sluice_signal *s)
 static void on_bell(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_signal *s = SLUICE_CONTAINER_OF(op, struct sluice_signal, op);
+    s->armed = more || s->watch;
     if (s->watch) {
         sluice_bell_clear(&s->bell);
         if (!more) /* there was room for it before */
@@ -126,13 +128,17 @@ static int start(struct sluice_signal *s, int number)
     s->op.fd = s->bell.fd;
     s->op.flags = SLUICE_OP_MULTI;
     s->op.poll.events = POLLIN;
-    return s->loop->be->ops->submit(s->loop->be, &s->op);
+    err = s->loop->be->ops->submit(s->loop->be, &s->op);
+    s->armed = !err;
+    return err;
 }
 
 int sluice_signal_create(struct sluice_signal **out, struct sluice_loop *loop, int number,
                          void (*on_signal)(struct sluice_signal *s, void *user), void *user)
 {
     *out = NULL;
+    if (sluice_loop_is_forked(loop))
+        return -ECHILD;
     struct sluice_signal *s = calloc(1, sizeof(*s));
     if (!s)
         return -ENOMEM;
@@ -157,7 +163,7 @@ void sluice_signal_destroy(struct sluice_signal *s)
         pthread_mutex_unlock(&lock);
         s->watch = NULL;
     }
-    if (s->op.state == SLUICE_OP_IN_FLIGHT)
+    if (s->armed && !sluice_loop_is_forked(s->loop))
         s->loop->be->ops->cancel(s->loop->be, &s->op);
     else
         release(s);

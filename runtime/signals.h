@@ -21,7 +21,8 @@ struct sluice_signal;
  * @param out        receives the watch, NULL on failure.
  * @param on_signal  called by the loop; once for several that came close together.
  * @return 0, or -EINVAL no such signal, or not one to be handled; -ENOBUFS 64 are watched already;
- *         -EAGAIN the loop has no room for one more operation; -ENOMEM, -EMFILE.
+ *         -EAGAIN the loop has no room for one more operation; -ECHILD in a child of fork;
+ *         -ENOMEM, -EMFILE.
  */
 SLUICE_API int sluice_signal_create(struct sluice_signal **out, struct sluice_loop *loop,
                                     int number,

@@ -461,7 +461,8 @@ static bool may_be_late(const struct sluice_tx *tx)
 void sluice_tx_park(struct sluice_tx *tx, bool ends, bool in_line)
 {
     bool awaited = tx->sending && (ends || !may_be_late(tx));
-    bool ours = in_line && tx->owner == &tx->ch->writers[tx->ch->upstream];
+    int upstream = in_line ? tx->ch->upstream : -1;
+    bool ours = upstream >= 0 && tx->owner == &tx->ch->writers[upstream];
     tx->awaited = tx->sending && (awaited || !ours) && tx->op.flags & SLUICE_OP_NOWAIT;
     if (tx->remote.thread)
         sluice_remote_want(&tx->remote, awaited);
@@ -472,8 +473,9 @@ bool sluice_tx_pending(struct sluice_tx *tx)
     const uint8_t *data;
     if (tx->sending && sluice_remote_look(&tx->remote))
         return true;
-    if (tx->sending)
-        return tx->awaited;
+    if (tx->sending) /* others may have committed since park() looked: the SEND's end is their turn
+                      */
+        return tx->awaited || (tx->op.flags & SLUICE_OP_NOWAIT && !nothing_else_waits(tx));
     if (tx->notifying || tx->secure->answer_due || tx->secure->refusal_due ||
         sluice_secure_output(tx->secure, &data))
         return true;

@@ -387,7 +387,7 @@ static int uring_pollable(struct sluice_backend *be)
     err = io_uring_submit(&u->ring);
     if (err < 0 && !passing(err))
         return err;
-    if (io_uring_cq_ready(&u->ring) || enter_is_due(u)) /* it was told before */
+    if (u->quiet_wanted || io_uring_cq_ready(&u->ring) || enter_is_due(u)) /* it was told before */
         eventfd_write(u->event_fd, 1);
     return u->event_fd;
 }

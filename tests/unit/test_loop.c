@@ -305,12 +305,26 @@ Test(loop, another_thread_is_refused)
     }
 }
 
+/* An op of the child's would stand in the parent's ring. */
+static bool nothing_is_made(void)
+{
+    static const struct sluice_conn_events events = {0};
+    struct sluice_conn *c;
+    struct sluice_listener *l;
+    struct sluice_signal *s;
+    const struct sluice_connect_config to = {.url = "tcp://127.0.0.1:1", .events = &events};
+    const struct sluice_listen_config at = {.url = "tcp://127.0.0.1:0", .events = &events};
+    return sluice_conn_connect(&c, loop, &to, NULL, 0) == -ECHILD &&
+           sluice_listener_open(&l, loop, &at, NULL, 0) == -ECHILD &&
+           sluice_signal_create(&s, loop, SIGUSR1, NULL, NULL) == -ECHILD;
+}
+
 static int in_child(void)
 {
     int64_t timeout_ns;
     bool refused = sluice_loop_turn(loop) == -ECHILD && sluice_loop_run(loop) == -ECHILD &&
                    sluice_loop_run_once(loop) == -ECHILD && sluice_loop_fd(loop) == -ECHILD &&
-                   sluice_loop_prepare_wait(loop, &timeout_ns) == -ECHILD;
+                   sluice_loop_prepare_wait(loop, &timeout_ns) == -ECHILD && nothing_is_made();
     sluice_loop_destroy(loop);
     if (!refused)
         return 1;
