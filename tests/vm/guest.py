@@ -26,6 +26,8 @@ from kernels import KERNELS, Absent  # noqa: E402
 LIMIT_S = 900.0
 PR_SET_PDEATHSIG = 1
 SHOWN_LINES = 40
+PANIC, BROKEN = "Kernel panic - not syncing", "BUG: "
+PANICKED = "had its kernel panic"  # tests/run.py starts it once more
 ENDED = re.compile(r"^guest: exit (\d+)$")
 
 
@@ -99,8 +101,10 @@ def run(kernel, options, scratch):
         os.waitpid(watcher, 0)
     if code is None:
         with open(log_path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()[-SHOWN_LINES:]
-        reason = f"still running after {options.limit:g} s" if late.is_set() else "ended before its command"
+            said = file.read()
+        lines = [line for line in said.splitlines() if BROKEN in line] + said.splitlines()[-SHOWN_LINES:]
+        reason = (f"still running after {options.limit:g} s" if late.is_set() else
+                  PANICKED if PANIC in said else "ended before its command")
         print(f"Bail out! guest {kernel.name} {reason}")
         print("\n".join("# " + line for line in lines), flush=True)
     return 1 if code is None else code
