@@ -57,20 +57,11 @@ static bool run_posts(struct sluice_loop *loop)
     return true;
 }
 
-static void arm_wake(struct sluice_loop *loop)
-{
-    int err = loop->be->ops->submit(loop->be, &loop->wake_op);
-    SLUICE_CHECK(err == 0);
-}
-
 /* What it was for is looked at every turn; clearing it can wait until that has left. */
-static void on_wake(struct sluice_op *op, int32_t result, bool more)
+static void on_wake(struct sluice_watch *wake, int32_t result)
 {
     (void)result;
-    struct sluice_loop *loop = SLUICE_CONTAINER_OF(op, struct sluice_loop, wake_op);
-    loop->rung = true;
-    if (!more && !loop->closing)
-        arm_wake(loop);
+    SLUICE_CONTAINER_OF(wake, struct sluice_loop, wake)->rung = true;
 }
 
 void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
@@ -138,17 +129,15 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
         err = -ERANGE;
     if (!err)
         err = sluice_conns_create(&loop->conns, loop, cfg);
+    if (!err)
+        err = sluice_watch_start(&loop->wake, loop, loop->bell.fd, SLUICE_OP_MULTI, on_wake);
     if (err) {
+        sluice_conns_destroy(loop->conns);
         sluice_backend_destroy(loop->be);
         sluice_bell_close(&loop->bell);
         free(loop);
         return err;
     }
-    sluice_op_init(&loop->wake_op, SLUICE_OP_POLL, on_wake);
-    loop->wake_op.fd = loop->bell.fd;
-    loop->wake_op.flags = SLUICE_OP_MULTI;
-    loop->wake_op.poll.events = POLLIN;
-    arm_wake(loop);
     loop->poll_cycle = sluice_cycles();
     loop->now_ns = read_now(loop, loop->poll_cycle);
     *out = loop;
@@ -168,16 +157,15 @@ static void tell(struct sluice_loop *loop, int n)
 /* End the one op that is the loop's own; every other has ended, or its owner has let go of it. */
 static void drain_ops(struct sluice_loop *loop)
 {
-    loop->closing = true;
-    loop->be->ops->cancel(loop->be, &loop->wake_op);
+    sluice_watch_stop(&loop->wake, NULL);
     int n = 0;
     for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++) {
         n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
                                 LOOP_COMPLETIONS_MAX);
         tell(loop, n);
     }
-    if (n < 0 && loop->wake_op.state == SLUICE_OP_IN_FLIGHT)
-        sluice_op_end(loop->be, &loop->wake_op); /* a broken backend ends nothing */
+    if (n < 0 && loop->wake.op.state == SLUICE_OP_IN_FLIGHT)
+        sluice_op_end(loop->be, &loop->wake.op); /* a broken backend ends nothing */
 }
 
 void sluice_loop_destroy(struct sluice_loop *loop)

@@ -6,6 +6,7 @@
 #define SLUICE_LOOP_H
 
 #include "sluice.h"
+#include "watch.h"
 #include "wheel.h"
 #include "backends/backend.h"
 #include "base/clock.h"
@@ -53,11 +54,10 @@ struct sluice_loop {
     uint64_t process; /* that made it: sluice_system_process() */
     pthread_t thread; /* that turns it, from the first turn on */
     bool has_thread;
-    bool closing; /* sluice_loop_destroy() drains it */
-    bool parked;  /* by sluice_loop_prepare_wait() */
+    bool parked; /* by sluice_loop_prepare_wait() */
 
     struct sluice_bell bell;
-    struct sluice_op wake_op;
+    struct sluice_watch wake;
     bool rung;           /* the bell, and it is not cleared yet */
     _Atomic bool asleep; /* or just about to be: the bell wakes it */
     _Atomic(struct sluice_post *) posts;

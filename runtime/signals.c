@@ -7,32 +7,30 @@
 #include "base/check.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
-#define WATCHES_MAX 64
+#define SLOTS_MAX 64
 
 /* What a handler reads, on whichever thread it runs. */
-struct watch {
+struct slot {
     _Atomic int number; /* 0: free */
     uint64_t process;   /* a child's signals are not its parent's */
     struct sluice_bell bell;
-    struct sigaction before; /* of the first watch of a number; passed on to the next */
+    struct sigaction before; /* of the first slot of a number; passed on to the next */
 };
 
 struct sluice_signal {
     struct sluice_loop *loop;
-    struct watch *watch; /* NULL: destroyed, and its op has yet to end */
+    struct slot *slot;  /* NULL: destroyed, or not begun */
     struct sluice_bell bell;
-    struct sluice_op op;
-    bool armed; /* until its last completion was seen: the backend is ahead */
+    struct sluice_watch watch;
     void (*on_signal)(struct sluice_signal *s, void *user);
     void *user;
 };
 
-static struct watch watches[WATCHES_MAX];
+static struct slot slots[SLOTS_MAX];
 static atomic_int handling; /* handlers that run now */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -40,7 +38,7 @@ static void handle(int number)
 {
     int saved = errno;
     atomic_fetch_add_explicit(&handling, 1, memory_order_seq_cst);
-    for (struct watch *w = watches; w < watches + WATCHES_MAX; w++)
+    for (struct slot *w = slots; w < slots + SLOTS_MAX; w++)
         if (atomic_load_explicit(&w->number, memory_order_seq_cst) == number &&
             w->process == sluice_system_process())
             sluice_bell_ring(&w->bell);
@@ -49,20 +47,20 @@ static void handle(int number)
 }
 
 /* NULL, with number 0: a free one. */
-static struct watch *find(int number)
+static struct slot *find(int number)
 {
-    for (struct watch *w = watches; w < watches + WATCHES_MAX; w++)
+    for (struct slot *w = slots; w < slots + SLOTS_MAX; w++)
         if (atomic_load_explicit(&w->number, memory_order_relaxed) == number)
             return w;
     return NULL;
 }
 
 /* Under the lock. */
-static int add_watch(struct watch **out, int number, const struct sluice_bell *bell)
+static int add_slot(struct slot **out, int number, const struct sluice_bell *bell)
 {
     struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
-    const struct watch *other = find(number);
-    struct watch *w = find(0);
+    const struct slot *other = find(number);
+    struct slot *w = find(0);
     if (!w)
         return -ENOBUFS;
     w->bell = *bell;
@@ -83,7 +81,7 @@ static int add_watch(struct watch **out, int number, const struct sluice_bell *b
 }
 
 /* Under the lock. Afterwards no handler holds the bell. */
-static void remove_watch(struct watch *w)
+static void remove_slot(struct slot *w)
 {
     int number = atomic_load_explicit(&w->number, memory_order_relaxed);
     atomic_store_explicit(&w->number, 0, memory_order_seq_cst);
@@ -99,19 +97,17 @@ static void release(struct sluice_signal *s)
     free(s);
 }
 
-static void on_bell(struct sluice_op *op, int32_t result, bool more)
+static void on_bell(struct sluice_watch *watch, int32_t result)
 {
-    struct sluice_signal *s = SLUICE_CONTAINER_OF(op, struct sluice_signal, op);
-    s->armed = more || s->watch;
-    if (s->watch) {
-        sluice_bell_clear(&s->bell);
-        if (!more) /* there was room for it before */
-            SLUICE_CHECK(s->loop->be->ops->submit(s->loop->be, op) == 0);
-        if (result > 0)
-            s->on_signal(s, s->user);
-    } else if (!more) {
-        release(s);
-    }
+    struct sluice_signal *s = SLUICE_CONTAINER_OF(watch, struct sluice_signal, watch);
+    sluice_bell_clear(&s->bell);
+    if (result > 0)
+        s->on_signal(s, s->user);
+}
+
+static void unwatched(struct sluice_watch *watch)
+{
+    release(SLUICE_CONTAINER_OF(watch, struct sluice_signal, watch));
 }
 
 static int start(struct sluice_signal *s, int number)
@@ -120,17 +116,11 @@ static int start(struct sluice_signal *s, int number)
     if (err)
         return err;
     pthread_mutex_lock(&lock);
-    err = number > 0 ? add_watch(&s->watch, number, &s->bell) : -EINVAL;
+    err = number > 0 ? add_slot(&s->slot, number, &s->bell) : -EINVAL;
     pthread_mutex_unlock(&lock);
     if (err)
         return err;
-    sluice_op_init(&s->op, SLUICE_OP_POLL, on_bell);
-    s->op.fd = s->bell.fd;
-    s->op.flags = SLUICE_OP_MULTI;
-    s->op.poll.events = POLLIN;
-    err = s->loop->be->ops->submit(s->loop->be, &s->op);
-    s->armed = !err;
-    return err;
+    return sluice_watch_start(&s->watch, s->loop, s->bell.fd, SLUICE_OP_MULTI, on_bell);
 }
 
 int sluice_signal_create(struct sluice_signal **out, struct sluice_loop *loop, int number,
@@ -157,14 +147,14 @@ void sluice_signal_destroy(struct sluice_signal *s)
 {
     if (!s)
         return;
-    if (s->watch) {
+    if (s->slot) {
         pthread_mutex_lock(&lock);
-        remove_watch(s->watch);
+        remove_slot(s->slot);
         pthread_mutex_unlock(&lock);
-        s->watch = NULL;
+        s->slot = NULL;
     }
-    if (s->armed && !sluice_loop_is_forked(s->loop))
-        s->loop->be->ops->cancel(s->loop->be, &s->op);
+    if (s->watch.ready && !sluice_loop_is_forked(s->loop))
+        sluice_watch_stop(&s->watch, unwatched);
     else
         release(s);
 }

@@ -1,5 +1,5 @@
 /*
- * Datagrams: a POLL op says when there are some, then they are received one after the other until
+ * Datagrams: a watch says when there are some, then they are received one after the other until
  * there are none. Which groups a socket belongs to is the kernel's.
  */
 #include "udp.h"
@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,12 +17,10 @@
 
 struct sluice_udp {
     struct sluice_loop *loop;
-    struct sluice_op op; /* one shot: armed while there is something left it says so again */
+    struct sluice_watch watch; /* one shot: while there is something left it says so again */
     struct sluice_udp_events events;
     void *user;
     int fd;
-    bool reading; /* callbacks run: whoever destroys it leaves the memory to them */
-    bool destroyed;
     uint32_t dropped_last; /* the kernel counts in 32 bits */
     uint64_t dropped;
     uint8_t data[DATAGRAM_MAX];
@@ -34,6 +31,11 @@ static void release(struct sluice_udp *u)
     if (u->fd >= 0)
         close(u->fd);
     free(u);
+}
+
+static void unwatched(struct sluice_watch *watch)
+{
+    release(SLUICE_CONTAINER_OF(watch, struct sluice_udp, watch));
 }
 
 static void note_dropped(struct sluice_udp *u, struct msghdr *msg)
@@ -79,20 +81,14 @@ static bool read_one(struct sluice_udp *u)
     return true;
 }
 
-static void on_readable(struct sluice_op *op, int32_t result, bool more)
+static void on_readable(struct sluice_watch *watch, int32_t result)
 {
-    struct sluice_udp *u = SLUICE_CONTAINER_OF(op, struct sluice_udp, op);
-    SLUICE_CHECK(!more);
-    (void)result;
-    u->reading = true;
-    for (int reads = READS_MAX; reads > 0 && !u->destroyed && read_one(u); reads--) {
+    struct sluice_udp *u = SLUICE_CONTAINER_OF(watch, struct sluice_udp, watch);
+    if (result < 0 && u->events.on_error)
+        u->events.on_error(u, result, u->user);
+    for (int reads = READS_MAX; reads > 0 && !watch->stopped && read_one(u); reads--) {
         /* the next one */
     }
-    u->reading = false;
-    if (u->destroyed)
-        release(u);
-    else /* there was room for it before */
-        SLUICE_CHECK(u->loop->be->ops->submit(u->loop->be, op) == 0);
 }
 
 static int set(const struct sluice_udp *u, int name, uint32_t value)
@@ -148,10 +144,7 @@ static int start(struct sluice_udp *u, const struct sluice_udp_config *cfg)
     int err = open_socket(u, cfg);
     if (err)
         return err;
-    sluice_op_init(&u->op, SLUICE_OP_POLL, on_readable);
-    u->op.fd = u->fd;
-    u->op.poll.events = POLLIN;
-    return u->loop->be->ops->submit(u->loop->be, &u->op);
+    return sluice_watch_start(&u->watch, u->loop, u->fd, 0, on_readable);
 }
 
 int sluice_udp_create(struct sluice_udp **out, struct sluice_loop *loop,
@@ -178,12 +171,10 @@ int sluice_udp_create(struct sluice_udp **out, struct sluice_loop *loop,
 
 void sluice_udp_destroy(struct sluice_udp *u)
 {
-    if (!u || u->destroyed)
+    if (!u || u->watch.stopped)
         return;
-    u->destroyed = true;
     u->loop->active--;
-    if (!u->reading)
-        u->loop->be->ops->cancel(u->loop->be, &u->op);
+    sluice_watch_stop(&u->watch, unwatched);
 }
 
 int sluice_udp_connect(struct sluice_udp *u, const struct sockaddr *peer, socklen_t peer_bytes)

@@ -39,8 +39,6 @@ LONG_TIMEOUT_FACTOR = 10
 GUEST_TIMEOUT_FACTOR = 4  # tests/vm sets TESTS_GUEST: all is slower there
 SKIP_EXIT_CODE = 77
 SHOWN_LINES = 60
-# No program may make a kernel panic, so it is not ours that is wrong: but only once, and it is shown.
-GUEST_PANICKED = "had its kernel panic"
 
 # A Criterion test is ended by its own report of success: what a sanitizer says later, when the
 # worker exits (leaks), changes neither the point nor the exit code. So reports go to files, which
@@ -294,15 +292,6 @@ class Report:
                 self.show_failure(outcome)
             sys.stdout.flush()
 
-    def note(self, text, outcome):
-        """What is not a failure, yet to be seen, with the end of what was said."""
-        with self.lock:
-            print(f"NOTE {text}")
-            for point in outcome.points:
-                for line in point.detail.splitlines() if point.status == FAILED else []:
-                    print(f"      # {line}")
-            sys.stdout.flush()
-
     def show_progress(self, outcome):
         """`[ 3/17] debug   test_base   12 passed   0.4 s`."""
         test = outcome.test
@@ -378,11 +367,7 @@ def run_all(tests, options, report):
     running = {}
 
     def run(test):
-        outcome = run_one(test, options, scratch, running)
-        if any(p.name == "bail out" and GUEST_PANICKED in p.detail for p in outcome.points):
-            report.note(f"{test.name}: its guest had its kernel panic and is started once more", outcome)
-            outcome = run_one(test, options, scratch, running)
-        report.add(outcome)
+        report.add(run_one(test, options, scratch, running))
 
     pool = ThreadPoolExecutor(WORKERS)
     try:

@@ -28,12 +28,21 @@ static uint64_t user_data_of(const struct sluice_op *op)
     return (uint64_t)(uintptr_t)op | (uint64_t)op->generation << GENERATION_SHIFT;
 }
 
-/* io_uring_setup(2): CQSIZE, for multishot ops complete more often than they are submitted. */
+/*
+ * io_uring_setup(2): CQSIZE, for multishot ops complete more often than they are submitted. No child
+ * of fork(2) gets the rings: none may use them, and user-mode-linux 6.12 loses count of their pages.
+ */
 int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags)
 {
     struct io_uring_params p = {.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
                                 .cq_entries = entries * 4};
-    return io_uring_queue_init_params(entries, ring, &p);
+    int err = io_uring_queue_init_params(entries, ring, &p);
+    if (err)
+        return err;
+    err = io_uring_ring_dontfork(ring);
+    if (err)
+        io_uring_queue_exit(ring);
+    return err;
 }
 
 static int init_files(struct uring *u, uint32_t files_max)

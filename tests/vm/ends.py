@@ -67,8 +67,19 @@ def a_guest_whose_kernel_dies_is_told():
         guest = command(scratch, "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000")
         out = guest.communicate()[0]
         check_equal(guest.returncode, 1, "exit code")
-        check("Bail out! guest uml61 had its kernel panic" in out, out)
-        check("panic" in out, out)
+        check("Bail out! guest uml61 had its kernel say: Kernel panic" in out, out)
+        nothing_is_left(scratch)
+
+
+@test
+def a_guest_whose_kernel_found_a_fault_has_failed():
+    """Though its command ended well."""
+    with tempfile.TemporaryDirectory() as scratch:
+        guest = command(scratch, "sh", "-c", "echo '<1>BUG: of this test' >/dev/kmsg; echo done")
+        out = guest.communicate()[0]
+        check_equal(guest.returncode, 1, "exit code")
+        check(out.startswith("done\nBail out! guest uml61 had its kernel say: "), out)
+        check("BUG: of this test" in out, out)
         nothing_is_left(scratch)
 
 

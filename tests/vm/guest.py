@@ -6,8 +6,9 @@ network of its own.
     tests/vm/guest.py uml61 --writable build/release/test-logs=/tmp/logs -- tests/run.py build/release
 
 The guest's standard output is ours, its exit code too. /tmp and /run are its own, all else it may
-only read. What its kernel said is shown when it did not come to its end. It never outlives this
-script: it ends with its time limit, with a signal, and when whoever started the script was killed.
+only read. It fails, and what its kernel said is shown, when it did not come to its end or its kernel
+found a fault in itself (BUG). It never outlives this script: it ends with its time limit, with a
+signal, and when whoever started the script was killed.
 """
 import argparse
 import ctypes
@@ -27,7 +28,6 @@ LIMIT_S = 900.0
 PR_SET_PDEATHSIG = 1
 SHOWN_LINES = 40
 PANIC, BROKEN = "Kernel panic - not syncing", "BUG: "
-PANICKED = "had its kernel panic"  # tests/run.py starts it once more
 ENDED = re.compile(r"^guest: exit (\d+)$")
 
 
@@ -99,15 +99,16 @@ def run(kernel, options, scratch):
         process.wait()
         os.kill(watcher, signal.SIGKILL)
         os.waitpid(watcher, 0)
-    if code is None:
-        with open(log_path, encoding="utf-8", errors="replace") as file:
-            said = file.read()
-        lines = [line for line in said.splitlines() if BROKEN in line] + said.splitlines()[-SHOWN_LINES:]
-        reason = (f"still running after {options.limit:g} s" if late.is_set() else
-                  PANICKED if PANIC in said else "ended before its command")
-        print(f"Bail out! guest {kernel.name} {reason}")
-        print("\n".join("# " + line for line in lines), flush=True)
-    return 1 if code is None else code
+    with open(log_path, encoding="utf-8", errors="replace") as file:
+        said = file.read().splitlines()
+    wrong = [line for line in said if BROKEN in line or PANIC in line]
+    if code is not None and not wrong:
+        return code
+    reason = (f"still running after {options.limit:g} s" if late.is_set() else
+              f"had its kernel say: {wrong[0]}" if wrong else "ended before its command")
+    print(f"Bail out! guest {kernel.name} {reason}")
+    print("\n".join("# " + line for line in wrong + said[-SHOWN_LINES:]), flush=True)
+    return 1
 
 
 def parse_arguments():
