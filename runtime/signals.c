@@ -23,7 +23,7 @@ struct slot {
 
 struct sluice_signal {
     struct sluice_loop *loop;
-    struct slot *slot;  /* NULL: destroyed, or not begun */
+    struct slot *slot; /* NULL: destroyed, or not begun */
     struct sluice_bell bell;
     struct sluice_watch watch;
     void (*on_signal)(struct sluice_signal *s, void *user);

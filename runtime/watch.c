@@ -60,7 +60,7 @@ static void on_done(struct sluice_op *op, int32_t result, bool more)
 }
 
 int sluice_watch_start(struct sluice_watch *watch, struct sluice_loop *loop, int fd, uint16_t flags,
-                      void (*ready)(struct sluice_watch *watch, int32_t result))
+                       void (*ready)(struct sluice_watch *watch, int32_t result))
 {
     *watch = (struct sluice_watch){.loop = loop, .ready = ready, .backoff_ns = BACKOFF_MIN_NS};
     sluice_op_init(&watch->op, SLUICE_OP_POLL, on_done);

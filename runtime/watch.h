@@ -15,8 +15,9 @@ struct sluice_watch {
     struct sluice_op op;
     struct sluice_timer timer; /* until it is armed again */
     uint64_t backoff_ns;
-    void (*ready)(struct sluice_watch *watch, int32_t result); /* poll(2) events, or negative errno */
-    void (*gone)(struct sluice_watch *watch);                  /* NULL: nobody asks */
+    void (*ready)(struct sluice_watch *watch,
+                  int32_t result);            /* poll(2) events, or negative errno */
+    void (*gone)(struct sluice_watch *watch); /* NULL: nobody asks */
     bool armed; /* until its last completion was seen: the backend is ahead */
     bool telling, stopped;
 };
@@ -30,7 +31,7 @@ struct sluice_watch {
  *         nothing was begun.
  */
 int sluice_watch_start(struct sluice_watch *watch, struct sluice_loop *loop, int fd, uint16_t flags,
-                      void (*ready)(struct sluice_watch *watch, int32_t result));
+                       void (*ready)(struct sluice_watch *watch, int32_t result));
 
 /* Ready is not called again. Gone is, once the descriptor and the memory are free: maybe inside
  * this call, never inside ready. */

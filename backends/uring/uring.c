@@ -29,8 +29,9 @@ static uint64_t user_data_of(const struct sluice_op *op)
 }
 
 /*
- * io_uring_setup(2): CQSIZE, for multishot ops complete more often than they are submitted. No child
- * of fork(2) gets the rings: none may use them, and user-mode-linux 6.12 loses count of their pages.
+ * io_uring_setup(2): CQSIZE, for multishot ops complete more often than they are submitted. No
+ * child of fork(2) gets the rings: none may use them, and user-mode-linux 6.12 loses count of their
+ * pages.
  */
 int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags)
 {

@@ -51,9 +51,9 @@ static void close_loop(void)
     t.loop = NULL;
 }
 
-#define FOR_EACH_BACKEND                                                            \
+#define FOR_EACH_BACKEND                                                                \
     for (size_t backend = 0; backend < sizeof(backends) / sizeof(*backends); backend++) \
-        if (open_loop(backends[backend]))                                           \
+        if (open_loop(backends[backend]))                                               \
             for (; t.loop; close_loop())
 
 static void turns_for(uint64_t ns)
@@ -160,7 +160,8 @@ Test(watch, may_be_stopped_by_what_it_tells)
             t.gone = t.calls = 0;
             t.stop = true;
             cr_assert_eq(sluice_watch_start(&t.watch, t.loop, t.in[0], multi ? SLUICE_OP_MULTI : 0,
-                                            on_ready), 0);
+                                            on_ready),
+                         0);
             put();
             turns_for(10 * SLUICE_NS_PER_MS);
             put();
