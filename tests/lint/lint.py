@@ -243,32 +243,4 @@ def c_files_are_formatted():
         fail("\n".join(line for line in answer.stderr.splitlines() if "error:" in line))
 
 
-def readme_example():
-    """(first line, text) of the README's embedded example."""
-    lines = lines_of("README.md")
-    mark = "<!-- example: embedded.c -->"
-    if mark not in lines:
-        fail(f"README.md: no line {mark}")
-    begin = lines.index(mark) + 1
-    while begin < len(lines) and not lines[begin].strip():
-        begin += 1
-    if begin == len(lines) or lines[begin] != "```c" or "```" not in lines[begin:]:
-        fail(f"README.md:{begin}: no fenced block of c follows {mark}")
-    end = lines.index("```", begin)
-    return begin + 2, "\n".join(lines[begin + 1:end]) + "\n"
-
-
-@test
-def readme_example_compiles_and_links():
-    """With nothing but the public headers and the shared library."""
-    if "README.md" not in FILES:
-        fail("README.md is missing")
-    line, text = readme_example()
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = [([compiler, "-std=gnu11", *STRICT, "-x", "c", "-", f"-I{BUILD}/include", "-o",
-                  os.path.join(folder, compiler), f"-L{BUILD}", "-lsluice"],
-                 f'#line {line} "README.md"\n{text}') for compiler in ("gcc", "clang")]
-        none_of(all_at_once(run_compiler, jobs))
-
-
 main()
