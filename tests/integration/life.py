@@ -121,7 +121,7 @@ def upstreams_follow_each_other_byte_exactly():
 def upstreams_killed_at_random_moments():
     """SIGKILL: nothing is skipped; only what was printed and not yet released may come again."""
     data = noise(12 * MIB, 2)
-    for round_ in range(10 if is_long() else 2):
+    for round_ in range(10 if is_long() else 3):
         random.seed(time.monotonic_ns() if is_long() else round_)
         with World() as w, w.listen() as listener:
             position, again = 0, 0
