@@ -10,7 +10,7 @@ from world import LIMIT_S, World, in_thread, url_of
 
 MIB = 1 << 20
 DATA = random.Random(1).randbytes(16 * MIB)  # more than is through before the kill
-LONG_S = 100  # of each test, with --long
+LONG_S = 60  # of each test, with --long
 NO_ENGINE, ENGINE_GONE = 31, 32  # README: exit codes
 SETTLED = 3  # x the time an engine takes to start: all of it has been used by then
 
