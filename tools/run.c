@@ -1,11 +1,13 @@
 /*
  * sluice run: the engine as a process of its own. Prints one line when the connection opens and one
- * for its close record; ends in order on SIGINT and SIGTERM.
+ * for its close record; ends in order on SIGINT and SIGTERM. A
+ * service manager that asks for it hears the same.
  */
 #include "tools.h"
 
 #include "engine.h"
 #include "fail.h"
+#include "notify.h"
 #include "stop.h"
 
 #include <inttypes.h>
@@ -18,6 +20,7 @@ struct run {
     const char *url;
     struct sluice_close_record record;
     bool closed;
+    struct sluice_timer watchdog;
 };
 
 static void on_open(struct sluice_transport *t, void *user)
@@ -31,6 +34,7 @@ static void on_open(struct sluice_transport *t, void *user)
                "TLS %s (%s)",
                s.connection, s.peer, s.name, s.backend, s.backend_reason, s.model, s.model_reason,
                s.tls, s.tls_reason);
+    notify_say("STATUS=connection %" PRIu32 " open: %s", s.connection, s.peer);
 }
 
 static void on_close(struct sluice_transport *t, const struct sluice_close_record *record,
@@ -43,6 +47,25 @@ static void on_close(struct sluice_transport *t, const struct sluice_close_recor
     run->closed = true;
     record_text(record, text, sizeof(text)); /* never open: the last line will say the same */
     sluice_log(record->opened_ns ? SLUICE_LOG_INFO : SLUICE_LOG_DEBUG, "%s", text);
+    notify_say("STOPPING=1\nSTATUS=%s", text);
+}
+
+static void on_watchdog(struct sluice_timer *timer)
+{
+    (void)timer;
+    notify_say("WATCHDOG=1");
+}
+
+/* Ready: an upstream can attach; what arrives meanwhile waits for it. */
+static void begin_service(struct run *run)
+{
+    uint64_t every_ns = notify_watchdog_ns();
+    notify_say("READY=1\nSTATUS=connecting to %s", run->url);
+    if (!every_ns)
+        return;
+    sluice_timer_init(&run->watchdog, run->engine.loop, on_watchdog, NULL);
+    sluice_timer_start(&run->watchdog, every_ns, every_ns);
+    sluice_timer_unref(&run->watchdog);
 }
 
 /* First signal: end in order. Second: at once. */
@@ -54,6 +77,7 @@ static int run_until_closed(struct run *run)
         if (error < 0)
             return fail_errno(error, "event loop");
         for (; heeded < stop_count() && !run->closed; heeded++) {
+            notify_say("STOPPING=1");
             sluice_log(SLUICE_LOG_INFO, heeded == 0
                                             ? "ending in order; a second signal ends at once"
                                             : "ending at once");
@@ -86,8 +110,12 @@ int cmd_run(struct options *o)
     if (failed)
         return failed;
     stop_loop(run.engine.loop);
+    notify_open();
+    begin_service(&run);
     failed = run_until_closed(&run);
     stop_loop(NULL);
+    sluice_timer_stop(&run.watchdog);
+    notify_close();
     warn_of_unread(&run);
     static struct sluice_state state;
     sluice_channel_state(run.engine.channel, &state);
