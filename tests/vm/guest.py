@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -70,10 +71,22 @@ def watch_over(group, scratch):
     os._exit(0)
 
 
-def relay(process):
-    """Its lines to our standard output as they come; the exit code it named, or None."""
-    for raw in process.stdout:
-        line = raw.decode(errors="replace").rstrip("\r\n")
+def lines_of(process, woken):
+    """Its lines as they come. A signal that comes just before a read would not end it: woken does."""
+    rest = b""
+    while True:
+        if process.stdout in select.select([process.stdout, woken], [], [])[0]:
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+
+
+def relay(process, woken):
+    """Its lines to our standard output; the exit code it named, or None."""
+    for raw in lines_of(process, woken):
+        line = raw.decode(errors="replace").rstrip("\r")
         ended = ENDED.match(line)
         if ended:
             return int(ended.group(1))
@@ -81,7 +94,7 @@ def relay(process):
     return None
 
 
-def run(kernel, options, scratch):
+def run(kernel, options, scratch, woken):
     """Start, relay, end; the exit code."""
     write_job(kernel, options, scratch)
     log_path = os.path.join(scratch, "kernel")
@@ -92,7 +105,7 @@ def run(kernel, options, scratch):
     timer = threading.Timer(options.limit, lambda: (late.set(), end_group(process.pid)))
     timer.start()
     try:
-        code = relay(process)
+        code = relay(process, woken)
     finally:
         timer.cancel()
         end_group(process.pid)
@@ -138,11 +151,14 @@ def parse_arguments():
 def main():
     """Boot, run, say."""
     options = parse_arguments()
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     scratch = tempfile.mkdtemp(prefix="guest-")
     try:
-        return run(KERNELS[options.kernel], options, scratch)
+        return run(KERNELS[options.kernel], options, scratch, woken)
     except (Absent, OSError) as error:
         print(f"Bail out! guest {options.kernel}: {error}")
         return 1
