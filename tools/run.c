@@ -8,9 +8,12 @@
 #include "engine.h"
 #include "fail.h"
 #include "notify.h"
+#include "stat.h"
 #include "stop.h"
 
 #include <inttypes.h>
+#include <signal.h>
+#include <sluice/signals.h>
 #include <stddef.h>
 
 #define NAME_DEFAULT "sluice"
@@ -21,6 +24,7 @@ struct run {
     struct sluice_close_record record;
     bool closed;
     struct sluice_timer watchdog;
+    struct sluice_signal *dump; /* SIGUSR1 */
 };
 
 static void on_open(struct sluice_transport *t, void *user)
@@ -56,16 +60,37 @@ static void on_watchdog(struct sluice_timer *timer)
     notify_say("WATCHDOG=1");
 }
 
-/* Ready: an upstream can attach; what arrives meanwhile waits for it. */
-static void begin_service(struct run *run)
+static void on_dump(struct sluice_signal *signal, void *user)
 {
+    static struct sluice_state state;
+    const struct run *run = user;
+    (void)signal;
+    sluice_channel_state(run->engine.channel, &state);
+    stat_print(stderr, &state);
+}
+
+/* Ready: an upstream can attach; what arrives meanwhile waits for it. */
+static int begin_service(struct run *run)
+{
+    int error = sluice_signal_create(&run->dump, run->engine.loop, SIGUSR1, on_dump, run);
+    if (error)
+        return fail_errno(error, "watching for SIGUSR1");
+    notify_open();
     uint64_t every_ns = notify_watchdog_ns();
     notify_say("READY=1\nSTATUS=connecting to %s", run->url);
     if (!every_ns)
-        return;
+        return 0;
     sluice_timer_init(&run->watchdog, run->engine.loop, on_watchdog, NULL);
     sluice_timer_start(&run->watchdog, every_ns, every_ns);
     sluice_timer_unref(&run->watchdog);
+    return 0;
+}
+
+static void end_service(struct run *run)
+{
+    sluice_timer_stop(&run->watchdog);
+    sluice_signal_destroy(run->dump);
+    notify_close();
 }
 
 /* First signal: end in order. Second: at once. */
@@ -110,12 +135,11 @@ int cmd_run(struct options *o)
     if (failed)
         return failed;
     stop_loop(run.engine.loop);
-    notify_open();
-    begin_service(&run);
-    failed = run_until_closed(&run);
+    failed = begin_service(&run);
+    if (!failed)
+        failed = run_until_closed(&run);
     stop_loop(NULL);
-    sluice_timer_stop(&run.watchdog);
-    notify_close();
+    end_service(&run);
     warn_of_unread(&run);
     static struct sluice_state state;
     sluice_channel_state(run.engine.channel, &state);

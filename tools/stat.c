@@ -2,6 +2,8 @@
  * sluice stat: the state block of an engine, as text or JSON. Read-only, and readable while the
  * engine is stuck. The counters' names and texts come from SLUICE_COUNTER_MAP.
  */
+#include "stat.h"
+
 #include "tools.h"
 
 #include "fail.h"
@@ -133,62 +135,72 @@ static const struct sluice_close_record *close_at(const struct sluice_state *s, 
 
 /* ---- text ---- */
 
-static void print_engine(const struct view *v)
+static void print_engine(FILE *to, const struct view *v)
 {
     const struct sluice_state *s = &v->state;
-    printf("name        %s (engine pid %" PRIu32 ", epoch %016" PRIx64 ", layout %" PRIu32 ")\n",
-           s->name, s->engine_pid, s->epoch, s->layout);
+    fprintf(to,
+            "name        %s (engine pid %" PRIu32 ", epoch %016" PRIx64 ", layout %" PRIu32 ")\n",
+            s->name, s->engine_pid, s->epoch, s->layout);
     double age_s = (double)v->heartbeat_age_ns / (double)NS_PER_S;
     if (strcmp(v->engine_state, "stuck") == 0)
-        printf("engine      stuck since %.1f s%s\n", age_s,
-               v->answered ? "" : " (it does not answer: stopped, or busy elsewhere)");
+        fprintf(to, "engine      stuck since %.1f s%s\n", age_s,
+                v->answered ? "" : " (it does not answer: stopped, or busy elsewhere)");
     else
-        printf("engine      %s\n", v->engine_state);
-    printf("connection  %" PRIu32 " %s%s%s; ready:", s->connection, state_name(s->conn_state),
-           s->peer[0] ? " " : "", s->peer);
+        fprintf(to, "engine      %s\n", v->engine_state);
+    fprintf(to, "connection  %" PRIu32 " %s%s%s; ready:", s->connection, state_name(s->conn_state),
+            s->peer[0] ? " " : "", s->peer);
     for (unsigned i = 0; i < 3; i++)
         if (s->ready & (1u << i))
-            printf(" %s", ready_names[i]);
-    printf("%s\n", s->ready ? "" : " nothing");
-    printf("backend     %s (%s)\n", s->backend, s->backend_reason);
-    printf("model       %s (%s)\n", s->model, s->model_reason);
-    printf("TLS         %s (%s)\n", s->tls, s->tls_reason);
+            fprintf(to, " %s", ready_names[i]);
+    fprintf(to, "%s\n", s->ready ? "" : " nothing");
+    fprintf(to, "backend     %s (%s)\n", s->backend, s->backend_reason);
+    fprintf(to, "model       %s (%s)\n", s->model, s->model_reason);
+    fprintf(to, "TLS         %s (%s)\n", s->tls, s->tls_reason);
     if (s->upstream_pid)
-        printf("clients     upstream pid %" PRIu32 ", %" PRIu32 " producers\n", s->upstream_pid,
-               s->producers);
+        fprintf(to, "clients     upstream pid %" PRIu32 ", %" PRIu32 " producers\n",
+                s->upstream_pid, s->producers);
     else
-        printf("clients     no upstream, %" PRIu32 " producers\n", s->producers);
-    printf("clock       %s, %" PRIu64 " cycles/s\n", s->clock.is_tsc ? "TSC" : "CLOCK_MONOTONIC",
-           s->clock.cycles_per_s);
+        fprintf(to, "clients     no upstream, %" PRIu32 " producers\n", s->producers);
+    fprintf(to, "clock       %s, %" PRIu64 " cycles/s\n",
+            s->clock.is_tsc ? "TSC" : "CLOCK_MONOTONIC", s->clock.cycles_per_s);
 }
 
-static void print_fill(const char *label, uint64_t used, uint64_t size, const char *unit)
+static void print_fill(FILE *to, const char *label, uint64_t used, uint64_t size, const char *unit)
 {
-    printf("%-11s %" PRIu64 " of %" PRIu64 " %s unread (%.1f %%)\n", label, used, size, unit,
-           size ? 100.0 * (double)used / (double)size : 0.0);
+    fprintf(to, "%-11s %" PRIu64 " of %" PRIu64 " %s unread (%.1f %%)\n", label, used, size, unit,
+            size ? 100.0 * (double)used / (double)size : 0.0);
 }
 
-static void print_rings(const struct sluice_state *s)
+static void print_rings(FILE *to, const struct sluice_state *s)
 {
-    print_fill("inbox", s->inbox_tail - s->inbox_head, s->inbox_bytes, "bytes");
-    print_fill("metadata", s->metadata_tail - s->metadata_head, s->metadata_entries, "entries");
-    printf("outbox      %" PRIu64 " bytes, %" PRIu64 " messages for each client\n", s->outbox_bytes,
-           s->outbox_slots);
-    printf("pongs       %" PRIu64 " bytes, %" PRIu64 " messages\n", s->pongs_bytes, s->pongs_slots);
+    print_fill(to, "inbox", s->inbox_tail - s->inbox_head, s->inbox_bytes, "bytes");
+    print_fill(to, "metadata", s->metadata_tail - s->metadata_head, s->metadata_entries, "entries");
+    fprintf(to, "outbox      %" PRIu64 " bytes, %" PRIu64 " messages for each client\n",
+            s->outbox_bytes, s->outbox_slots);
+    fprintf(to, "pongs       %" PRIu64 " bytes, %" PRIu64 " messages\n", s->pongs_bytes,
+            s->pongs_slots);
 }
 
-static void print_text(const struct view *v)
+static void print_text(FILE *to, const struct view *v)
 {
     const struct sluice_state *s = &v->state;
-    print_engine(v);
-    print_rings(s);
+    print_engine(to, v);
+    print_rings(to, s);
     for (unsigned i = 0; i < SLUICE_COUNTERS; i++)
-        printf("%-24s %14" PRIu64 "  %s\n", counter_names[i], s->counters[i], counter_texts[i]);
+        fprintf(to, "%-24s %14" PRIu64 "  %s\n", counter_names[i], s->counters[i],
+                counter_texts[i]);
     for (uint64_t i = 0; i < closes_kept(s); i++) {
         char text[400];
         record_text(close_at(s, i), text, sizeof(text));
-        printf("%s\n", text);
+        fprintf(to, "%s\n", text);
     }
+}
+
+void stat_print(FILE *to, const struct sluice_state *state)
+{
+    static struct view view;
+    view = (struct view){.state = *state, .answered = true, .engine_state = "running"};
+    print_text(to, &view);
 }
 
 /* ---- JSON ---- */
@@ -291,6 +303,6 @@ int cmd_stat(struct options *o)
     if (o->json)
         print_json(&view);
     else
-        print_text(&view);
+        print_text(stdout, &view);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""As a service: what the manager is told (sd_notify), and the unit for systemd."""
+"""As a service: what the manager is told (sd_notify), what SIGUSR1 shows, and the unit for systemd."""
 import os
 import re
 import shutil
@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from tap import check, check_equal, main, skip, source_dir, test
-from world import LIMIT_S, World, url_of
+from world import LIMIT_S, World, url_of, wait_until
 
 WATCHDOG_S = 0.4
 
@@ -121,6 +121,25 @@ def manager_that_cannot_be_reached_is_one_line():
             lines = [line for line in engine.err().splitlines() if "NOTIFY_SOCKET" in line]
             check_equal(len(lines), 1, engine.err())
             check(where in lines[0] and why in lines[0], lines[0])
+
+
+@test
+def sigusr1_shows_the_state():
+    """As sluice stat does, on stderr, as often as it comes; the connection goes on."""
+    with World() as w, w.listen() as listener:
+        engine = w.engine(url_of(listener), "feed")
+        peer = w.accept(listener)
+        cat = w.cat("feed")
+        for number in (1, 2):
+            peer.sendall(b"x")
+            check_equal(cat.stdout.read(1), b"x", "received")
+            engine.signal(signal.SIGUSR1)
+            wait_until(lambda n=number: engine.err().count("received_bytes") == n, "the state")
+            check(re.search(rf"^received_bytes +{number} ", engine.err(), re.MULTILINE), engine.err())
+        check(f"engine pid {engine.pid}" in engine.err(), engine.err())
+        peer.close()
+        cat.ends(0)
+        engine.ends(0)
 
 
 @test
