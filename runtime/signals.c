@@ -23,7 +23,7 @@ struct slot {
 
 struct sluice_signal {
     struct sluice_loop *loop;
-    struct slot *slot; /* NULL: destroyed, or not begun */
+    struct slot *slot; /* NULL: not begun */
     struct sluice_bell bell;
     struct sluice_watch watch;
     void (*on_signal)(struct sluice_signal *s, void *user);
@@ -38,10 +38,10 @@ static void handle(int number)
 {
     int saved = errno;
     atomic_fetch_add_explicit(&handling, 1, memory_order_seq_cst);
-    for (struct slot *w = slots; w < slots + SLOTS_MAX; w++)
-        if (atomic_load_explicit(&w->number, memory_order_seq_cst) == number &&
-            w->process == sluice_system_process())
-            sluice_bell_ring(&w->bell);
+    for (struct slot *slot = slots; slot < slots + SLOTS_MAX; slot++)
+        if (atomic_load_explicit(&slot->number, memory_order_seq_cst) == number &&
+            slot->process == sluice_system_process())
+            sluice_bell_ring(&slot->bell);
     atomic_fetch_sub_explicit(&handling, 1, memory_order_release);
     errno = saved;
 }
@@ -49,9 +49,9 @@ static void handle(int number)
 /* NULL, with number 0: a free one. */
 static struct slot *find(int number)
 {
-    for (struct slot *w = slots; w < slots + SLOTS_MAX; w++)
-        if (atomic_load_explicit(&w->number, memory_order_relaxed) == number)
-            return w;
+    for (struct slot *slot = slots; slot < slots + SLOTS_MAX; slot++)
+        if (atomic_load_explicit(&slot->number, memory_order_relaxed) == number)
+            return slot;
     return NULL;
 }
 
@@ -60,33 +60,33 @@ static int add_slot(struct slot **out, int number, const struct sluice_bell *bel
 {
     struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
     const struct slot *other = find(number);
-    struct slot *w = find(0);
-    if (!w)
+    struct slot *slot = find(0);
+    if (!slot)
         return -ENOBUFS;
-    w->bell = *bell;
-    w->process = sluice_system_process();
+    slot->bell = *bell;
+    slot->process = sluice_system_process();
     sigfillset(&action.sa_mask); /* a handler is not interrupted by another one's */
     if (other)
-        w->before = other->before;
-    else if (sigaction(number, NULL, &w->before))
+        slot->before = other->before;
+    else if (sigaction(number, NULL, &slot->before))
         return -errno;
-    atomic_store_explicit(&w->number, number, memory_order_seq_cst);
+    atomic_store_explicit(&slot->number, number, memory_order_seq_cst);
     if (!other && sigaction(number, &action, NULL)) {
         int err = -errno;
-        atomic_store_explicit(&w->number, 0, memory_order_relaxed);
+        atomic_store_explicit(&slot->number, 0, memory_order_relaxed);
         return err;
     }
-    *out = w;
+    *out = slot;
     return 0;
 }
 
 /* Under the lock. Afterwards no handler holds the bell. */
-static void remove_slot(struct slot *w)
+static void remove_slot(struct slot *slot)
 {
-    int number = atomic_load_explicit(&w->number, memory_order_relaxed);
-    atomic_store_explicit(&w->number, 0, memory_order_seq_cst);
+    int number = atomic_load_explicit(&slot->number, memory_order_relaxed);
+    atomic_store_explicit(&slot->number, 0, memory_order_seq_cst);
     if (!find(number))
-        sigaction(number, &w->before, NULL);
+        sigaction(number, &slot->before, NULL);
     while (atomic_load_explicit(&handling, memory_order_seq_cst))
         sched_yield();
 }
@@ -100,9 +100,10 @@ static void release(struct sluice_signal *s)
 static void on_bell(struct sluice_watch *watch, int32_t result)
 {
     struct sluice_signal *s = SLUICE_CONTAINER_OF(watch, struct sluice_signal, watch);
+    if (result <= 0) /* the bell may have been rung: it is looked at again */
+        return;
     sluice_bell_clear(&s->bell);
-    if (result > 0)
-        s->on_signal(s, s->user);
+    s->on_signal(s, s->user);
 }
 
 static void unwatched(struct sluice_watch *watch)
@@ -151,7 +152,6 @@ void sluice_signal_destroy(struct sluice_signal *s)
         pthread_mutex_lock(&lock);
         remove_slot(s->slot);
         pthread_mutex_unlock(&lock);
-        s->slot = NULL;
     }
     if (s->watch.ready && !sluice_loop_is_forked(s->loop))
         sluice_watch_stop(&s->watch, unwatched);

@@ -1,7 +1,7 @@
 /*
  * sluice run: the engine as a process of its own. Prints one line when the connection opens and one
- * for its close record; ends in order on SIGINT and SIGTERM. A
- * service manager that asks for it hears the same.
+ * for its close record; ends in order on SIGINT and SIGTERM, shows the state on SIGUSR1.
+ * A service manager that asks for it hears the same.
  */
 #include "tools.h"
 

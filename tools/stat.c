@@ -4,10 +4,9 @@
  */
 #include "stat.h"
 
-#include "tools.h"
-
 #include "fail.h"
 #include "json.h"
+#include "tools.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -50,11 +50,10 @@ def check_begin(got, what, number):
     check(DATA.startswith(got), f"kill {number}: {what}: {len(got)} bytes are no beginning of the stream")
 
 
-def kill_one_engine(w, listener, number):
+def kill_one_engine(w, listener, source, number):
     """An engine and its upstream on a name that a dead one had; returns how many bytes came through,
     received and sent."""
     received = w.path("received")
-    source = w.write("source", DATA)
     began = time.monotonic()
     engine = w.engine(url_of(listener), "feed", "--inbox", "64K", "--outbox", "64K")
     moment_s = random.random() * SETTLED * (time.monotonic() - began)
@@ -82,13 +81,14 @@ def kill_one_engine(w, listener, number):
 def engines_killed_at_random_moments():
     """Under load; the last one lives, and everything comes through."""
     with World() as w, w.listen() as listener:
-        through = [kill_one_engine(w, listener, number) for number in rounds(25)]
+        source = w.write("source", DATA)
+        through = [kill_one_engine(w, listener, source, number) for number in rounds(25)]
         check(any(got for got, _ in through) and any(sent for _, sent in through),
               "some were killed while bytes flowed both ways")
         engine = w.engine(url_of(listener), "feed")
         peer = w.accept(listener)
         receiving = in_thread(receive, peer)
-        with open(w.path("source"), "rb") as stdin:
+        with open(source, "rb") as stdin:
             cat = w.cat("feed", out=w.path("whole"), stdin=stdin)
         flood(peer)
         check(receiving() == DATA, "all was sent")

@@ -2,7 +2,7 @@
  * The loop as its users have it, on every backend: timers, its life, posts, signals, nesting,
  * children of fork. What a turn does for a transport is test_transport.c's.
  */
-#include "loop.h"
+#include "tests/support/loops.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -13,45 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const backends[] = {"sim", "ev:epoll", "ev:poll", "ev:select", "uring"};
-
-#define BACKENDS (sizeof(backends) / sizeof(backends[0]))
-
-static struct sluice_loop *loop;
-static const char *on; /* which backend */
-
-/* False: this build or kernel has no such backend. */
-static bool open_loop(const char *backend, enum sluice_idle idle)
-{
-    const struct sluice_loop_config cfg = {.backend = backend, .idle = idle};
-    char why[256] = "";
-    on = backend;
-    int err = strcmp(backend, "sim") == 0
-                  ? sluice_loop_create_on(&loop, &sluice_backend_sim, &cfg, 1)
-                  : sluice_loop_create(&loop, &cfg, why, sizeof(why));
-    if (err != -ENOSYS && err != -EPERM) /* every_backend_is_there says so */
-        cr_assert_eq(err, 0, "%s: %s", backend, why);
-    return err == 0;
-}
-
-static void close_loop(void)
-{
-    sluice_loop_destroy(loop);
-    loop = NULL;
-}
-
-#define FOR_EACH_BACKEND(idle)                              \
-    for (size_t backend = 0; backend < BACKENDS; backend++) \
-        if (open_loop(backends[backend], (idle)))           \
-            for (; loop; close_loop())
+#define FOR_EACH_BACKEND(how) FOR_EACH_LOOP(LOOPS_SIM, &(struct sluice_loop_config){.idle = (how)})
 
 TestSuite(loop, .timeout = 30);
 
 Test(loop, every_backend_is_there)
 {
-    if (!open_loop("uring", SLUICE_IDLE_SLEEP))
-        cr_skip_test("no io_uring in this build or kernel: the others alone");
-    close_loop();
+    loops_are_all_there();
 }
 
 /* ---- timers ---- */

@@ -2,8 +2,8 @@
  * Datagrams on every backend that has them: who sent, in what order, what was lost and by whom,
  * multicast on the loopback interface.
  */
-#include "loop.h"
 #include "udp.h"
+#include "tests/support/loops.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -12,40 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const backends[] = {"ev:epoll", "ev:poll", "ev:select", "uring"};
-
-static struct sluice_loop *loop;
-static const char *on;
-
-static bool open_loop(const char *backend)
-{
-    const struct sluice_loop_config cfg = {.backend = backend};
-    char why[256] = "";
-    on = backend;
-    int err = sluice_loop_create(&loop, &cfg, why, sizeof(why));
-    if (err != -ENOSYS && err != -EPERM) /* every_backend_is_there says so */
-        cr_assert_eq(err, 0, "%s: %s", backend, why);
-    return err == 0;
-}
-
-static void close_loop(void)
-{
-    sluice_loop_destroy(loop);
-    loop = NULL;
-}
-
-#define FOR_EACH_BACKEND                                              \
-    for (size_t i = 0; i < sizeof(backends) / sizeof(*backends); i++) \
-        if (open_loop(backends[i]))                                   \
-            for (; loop; close_loop())
+#define FOR_EACH_BACKEND FOR_EACH_LOOP(LOOPS_KERNEL, &(struct sluice_loop_config){0})
 
 TestSuite(udp, .timeout = 60);
 
 Test(udp, every_backend_is_there)
 {
-    if (!open_loop("uring"))
-        cr_skip_test("no io_uring in this build or kernel: the others alone");
-    close_loop();
+    loops_are_all_there();
 }
 
 struct side {

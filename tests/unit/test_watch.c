@@ -2,8 +2,7 @@
  * Descriptors that are watched, on the backends of this kernel: what happens when there is no room
  * for the op, or the poll fails, is not the end of it.
  */
-#include "loop.h"
-#include "base/check.h"
+#include "tests/support/loops.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -13,10 +12,7 @@
 
 #define OPS_MAX 64
 
-static const char *const backends[] = {"ev:epoll", "ev:poll", "ev:select", "uring"};
-
 static struct {
-    struct sluice_loop *loop;
     struct sluice_watch watch;
     struct sluice_op ops[OPS_MAX];
     int in[2], quiet[2];
@@ -26,40 +22,29 @@ static struct {
     bool take_all, stop;
 } t;
 
-static bool open_loop(const char *backend)
+static const struct sluice_loop_config small = {.ops_max = OPS_MAX, .idle = SLUICE_IDLE_SLEEP};
+
+#define FOR_EACH_BACKEND FOR_EACH_LOOP(LOOPS_KERNEL, &small)
+
+static void set_up(void)
 {
-    const struct sluice_loop_config cfg = {
-        .backend = backend, .ops_max = OPS_MAX, .idle = SLUICE_IDLE_SLEEP};
-    char why[256] = "";
     memset(&t, 0, sizeof(t));
-    int err = sluice_loop_create(&t.loop, &cfg, why, sizeof(why));
-    if (err == -ENOSYS || err == -EPERM)
-        return false;
-    cr_assert_eq(err, 0, "%s: %s", backend, why);
     cr_assert_eq(pipe(t.in), 0);
     cr_assert_eq(pipe(t.quiet), 0);
-    return true;
 }
 
-static void close_loop(void)
+static void tear_down(void)
 {
-    sluice_loop_destroy(t.loop);
     for (int i = 0; i < 2; i++) {
         close(t.in[i]);
         close(t.quiet[i]);
     }
-    t.loop = NULL;
 }
-
-#define FOR_EACH_BACKEND                                                                \
-    for (size_t backend = 0; backend < sizeof(backends) / sizeof(*backends); backend++) \
-        if (open_loop(backends[backend]))                                               \
-            for (; t.loop; close_loop())
 
 static void turns_for(uint64_t ns)
 {
-    for (uint64_t end = sluice_loop_now_ns(t.loop) + ns; sluice_loop_now_ns(t.loop) < end;)
-        cr_assert_geq(sluice_loop_turn(t.loop), 0);
+    for (uint64_t end = sluice_loop_now_ns(loop) + ns; sluice_loop_now_ns(loop) < end;)
+        cr_assert_geq(sluice_loop_turn(loop), 0);
 }
 
 static void ignore(struct sluice_op *op, int32_t result, bool more)
@@ -75,7 +60,7 @@ static void take_all_ops(void)
         sluice_op_init(op, SLUICE_OP_POLL, ignore);
         op->fd = t.quiet[0];
         op->poll.events = POLLIN;
-        err = t.loop->be->ops->submit(t.loop->be, op);
+        err = loop->be->ops->submit(loop->be, op);
         t.taken += !err;
     }
     cr_assert_eq(err, -EAGAIN);
@@ -84,7 +69,7 @@ static void take_all_ops(void)
 static void give_ops_back(void)
 {
     for (uint32_t i = 0; i < t.taken; i++)
-        t.loop->be->ops->cancel(t.loop->be, &t.ops[i]);
+        loop->be->ops->cancel(loop->be, &t.ops[i]);
     t.taken = 0;
 }
 
@@ -116,23 +101,30 @@ static void put(void)
 
 TestSuite(watch, .timeout = 60);
 
+Test(watch, every_backend_is_there)
+{
+    loops_are_all_there();
+}
+
 Test(watch, goes_on_when_room_for_an_op_comes_back)
 {
     FOR_EACH_BACKEND
     {
-        cr_assert_eq(sluice_watch_start(&t.watch, t.loop, t.in[0], 0, on_ready), 0);
+        set_up();
+        cr_assert_eq(sluice_watch_start(&t.watch, loop, t.in[0], 0, on_ready), 0);
         t.take_all = true;
         put();
         turns_for(5 * SLUICE_NS_PER_MS);
         put();
         turns_for(5 * SLUICE_NS_PER_MS);
-        cr_expect_eq(t.calls, 1, "%s: no op, yet told %u times", backends[backend], t.calls);
+        cr_expect_eq(t.calls, 1, "%s: no op, yet told %u times", on, t.calls);
         give_ops_back();
         turns_for(100 * SLUICE_NS_PER_MS);
-        cr_expect_eq(t.calls, 2, "%s: told %u times", backends[backend], t.calls);
+        cr_expect_eq(t.calls, 2, "%s: told %u times", on, t.calls);
         sluice_watch_stop(&t.watch, on_gone);
         turns_for(5 * SLUICE_NS_PER_MS);
         cr_expect_eq(t.gone, 1);
+        tear_down();
     }
 }
 
@@ -140,15 +132,17 @@ Test(watch, that_fails_is_told_and_tried_again_ever_more_rarely)
 {
     FOR_EACH_BACKEND
     {
-        int err = sluice_watch_start(&t.watch, t.loop, 1000, 0, on_ready); /* no such descriptor */
+        set_up();
+        int err = sluice_watch_start(&t.watch, loop, 1000, 0, on_ready); /* no such descriptor */
         turns_for(100 * SLUICE_NS_PER_MS);
         if (!err) {
-            cr_expect_eq(t.last, -EBADF, "%s: %d", backends[backend], t.last);
-            cr_expect(t.calls >= 2 && t.calls <= 8, "%s: %u times", backends[backend], t.calls);
+            cr_expect_eq(t.last, -EBADF, "%s: %d", on, t.last);
+            cr_expect(t.calls >= 2 && t.calls <= 8, "%s: %u times", on, t.calls);
         }
         sluice_watch_stop(&t.watch, on_gone);
-        cr_expect_eq(t.gone, 1, "%s: nothing is under way", backends[backend]);
+        cr_expect_eq(t.gone, 1, "%s: nothing is under way", on);
         turns_for(5 * SLUICE_NS_PER_MS);
+        tear_down();
     }
 }
 
@@ -156,20 +150,22 @@ Test(watch, may_be_stopped_by_what_it_tells)
 {
     FOR_EACH_BACKEND
     {
+        set_up();
         for (int multi = 0; multi < 2; multi++) {
             t.gone = t.calls = 0;
             t.stop = true;
-            cr_assert_eq(sluice_watch_start(&t.watch, t.loop, t.in[0], multi ? SLUICE_OP_MULTI : 0,
-                                            on_ready),
-                         0);
+            cr_assert_eq(
+                sluice_watch_start(&t.watch, loop, t.in[0], multi ? SLUICE_OP_MULTI : 0, on_ready),
+                0);
             put();
             turns_for(10 * SLUICE_NS_PER_MS);
             put();
             turns_for(10 * SLUICE_NS_PER_MS);
-            cr_expect_eq(t.calls, 1, "%s: %u times", backends[backend], t.calls);
-            cr_expect_eq(t.gone, 1, "%s: gone %u times", backends[backend], t.gone);
+            cr_expect_eq(t.calls, 1, "%s: %u times", on, t.calls);
+            cr_expect_eq(t.gone, 1, "%s: gone %u times", on, t.gone);
             char byte;
             cr_assert_eq(read(t.in[0], &byte, 1), 1);
         }
+        tear_down();
     }
 }

@@ -49,38 +49,36 @@ def the_exit_code_is_the_commands():
         nothing_is_left(scratch)
 
 
+def said_by_failed(*words, limit_s=60):
+    """What is printed of a guest that fails, and leaves nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        guest = command(scratch, *words, limit_s=limit_s)
+        out = guest.communicate()[0]
+        check_equal(guest.returncode, 1, "exit code")
+        nothing_is_left(scratch)
+    return out
+
+
 @test
 def a_guest_that_hangs_is_ended():
     """By its limit, which is long enough to have booted."""
-    with tempfile.TemporaryDirectory() as scratch:
-        guest = command(scratch, "sleep", "1000", limit_s=15)
-        out = guest.communicate()[0]
-        check_equal(guest.returncode, 1, "exit code")
-        check(out.startswith("Bail out! guest uml61 still running after 15 s\n# "), out)
-        nothing_is_left(scratch)
+    out = said_by_failed("sleep", "1000", limit_s=15)
+    check(out.startswith("Bail out! guest uml61 still running after 15 s\n# "), out)
 
 
 @test
 def a_guest_whose_kernel_dies_is_told():
     """Panic: init is gone."""
-    with tempfile.TemporaryDirectory() as scratch:
-        guest = command(scratch, "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000")
-        out = guest.communicate()[0]
-        check_equal(guest.returncode, 1, "exit code")
-        check("Bail out! guest uml61 had its kernel say: Kernel panic" in out, out)
-        nothing_is_left(scratch)
+    out = said_by_failed("sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000")
+    check("Bail out! guest uml61 had its kernel say: Kernel panic" in out, out)
 
 
 @test
 def a_guest_whose_kernel_found_a_fault_has_failed():
     """Though its command ended well."""
-    with tempfile.TemporaryDirectory() as scratch:
-        guest = command(scratch, "sh", "-c", "echo '<1>BUG: of this test' >/dev/kmsg; echo done")
-        out = guest.communicate()[0]
-        check_equal(guest.returncode, 1, "exit code")
-        check(out.startswith("done\nBail out! guest uml61 had its kernel say: "), out)
-        check("BUG: of this test" in out, out)
-        nothing_is_left(scratch)
+    out = said_by_failed("sh", "-c", "echo '<1>BUG: of this test' >/dev/kmsg; echo done")
+    check(out.startswith("done\nBail out! guest uml61 had its kernel say: "), out)
+    check("BUG: of this test" in out, out)
 
 
 def ends_with(number):
