@@ -166,8 +166,10 @@ void sluice_channel_publish_inbox(struct sluice_channel *ch)
 {
     struct engine_shared *s = ch->shared;
     const struct sluice_inbox *in = &ch->inbox;
-    atomic_store_explicit(&s->inbox_tail, in->has_pending ? in->pending.msg_inbox_offset : in->tail,
-                          memory_order_relaxed);
+    uint64_t published = in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+    sluice_count_set(ch, SLUICE_COUNTER_received_entries, in->meta_tail - in->control_events);
+    sluice_count_set(ch, SLUICE_COUNTER_received_bytes, published);
+    atomic_store_explicit(&s->inbox_tail, published, memory_order_relaxed);
     atomic_store_explicit(&s->meta_head, in->meta_head, memory_order_relaxed);
     atomic_store_explicit(&s->inbox_head, in->head, memory_order_relaxed);
     /* release: pairs with an observer's acquire in client.c */
@@ -189,8 +191,8 @@ void sluice_writer_ring(struct sluice_channel *ch, struct sluice_writer *w, unsi
 
 void sluice_channel_flush(struct sluice_channel *ch)
 {
-    if (!ch->inbox.away && ch->inbox.news) {
-        ch->inbox.news = false;
+    if (!ch->inbox.away && sluice_inbox_has_news(&ch->inbox)) {
+        ch->inbox.meta_flushed = ch->inbox.meta_tail;
         ch->news |= SLUICE_WAIT_INBOX;
     }
     if (!ch->news)

@@ -34,7 +34,7 @@ void sluice_client_is_inline(struct sluice_client *c)
 static uint64_t last_word(const struct sluice_client *c, uint64_t n)
 {
     const shared_u64 *words = (const shared_u64 *)(const void *)&c->meta[n & (c->entries - 1)];
-    /* acquire: pairs with the release in inbox.c; the entry and its bytes are there */
+    /* acquire: pairs with the release in entry.h; the entry and its bytes are there */
     return atomic_load_explicit(&words[7], memory_order_acquire);
 }
 
@@ -151,7 +151,7 @@ static int64_t peek_observer(struct sluice_client *c, const struct sluice_meta *
         n = (uint32_t)there;
     for (uint32_t i = 0; i < n; i++)
         copy_entry(c, c->meta_head + i, &c->copies[i]);
-    atomic_thread_fence(memory_order_acquire); /* pairs with lend_meta() in inbox.c */
+    atomic_thread_fence(memory_order_acquire); /* pairs with sluice_entry_lend() in entry.h */
     if (n && entry_lapped(c, c->meta_head))
         return skip_to_newest(c);
     *entries = c->copies;

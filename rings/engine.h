@@ -60,12 +60,13 @@ struct sluice_inbox {
     uint64_t bytes;
     struct sluice_meta *meta; /* mapped twice */
     uint64_t entries;
-    uint64_t tail, head;           /* received; released by the upstream, last seen */
-    uint64_t meta_tail, meta_head; /* published; released by the upstream, last seen */
-    uint64_t lent, meta_lent;      /* what observers were told */
-    struct sluice_meta pending;    /* arrivals not published yet: no slot was free */
+    uint64_t tail, meta_tail;   /* received; published. Side by side: one store's worth of line */
+    uint64_t head, meta_head;   /* released by the upstream, last seen */
+    uint64_t lent, meta_lent;   /* what observers were told */
+    uint64_t meta_flushed;      /* meta_tail at the last flush */
+    uint64_t control_events;    /* of what was published */
+    struct sluice_meta pending; /* arrivals not published yet: no slot was free */
     bool has_pending;
-    bool news;   /* published since the last flush */
     bool lied;   /* the upstream's heads are nonsense, and the owner has yet to hear of it */
     bool away;   /* the owner's: another thread holds all this */
     bool wanted; /* the owner's: something waits for it to come back */
@@ -121,6 +122,12 @@ static inline void sluice_count(struct sluice_channel *ch, enum sluice_counter w
                           memory_order_relaxed);
 }
 
+static inline void sluice_count_set(struct sluice_channel *ch, enum sluice_counter which,
+                                    uint64_t n)
+{
+    atomic_store_explicit(&ch->shared->counters[which], n, memory_order_relaxed);
+}
+
 static inline void sluice_count_max(struct sluice_channel *ch, enum sluice_counter which,
                                     uint64_t n)
 {
@@ -155,10 +162,9 @@ uint64_t sluice_inbox_limit(struct sluice_channel *ch);
 /* Tell observers that bytes below this position may be written from now on; before lending. */
 void sluice_inbox_lend(struct sluice_channel *ch, uint64_t lent);
 
-/* bytes more lie behind inbox.tail. stamps: the six time fields, packet count and flags; merged
- * into an entry that could not be published yet, else published at once. */
-void sluice_inbox_arrived(struct sluice_channel *ch, const struct sluice_meta *stamps,
-                          uint32_t bytes);
+/* sluice_inbox_arrived() in entry.h, when the slots are full or were. */
+void sluice_inbox_arrived_when_full(struct sluice_channel *ch, const struct sluice_meta *stamps,
+                                    uint32_t bytes);
 
 /* Publish what is pending, if there is room now: true when nothing is pending any more. */
 bool sluice_inbox_flush_pending(struct sluice_channel *ch);
@@ -176,6 +182,11 @@ void sluice_inbox_flush(struct sluice_channel *ch);
 
 /* Its cursors and high water as they are now. */
 void sluice_inbox_show(struct sluice_channel *ch);
+
+static inline bool sluice_inbox_has_news(const struct sluice_inbox *in)
+{
+    return in->meta_tail != in->meta_flushed;
+}
 
 /* About to sleep (or awake again): as sluice_channel_sleep(), for a thread that holds the inbox. */
 void sluice_inbox_sleep(struct sluice_channel *ch, bool wake_on_release);

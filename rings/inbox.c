@@ -2,8 +2,7 @@
  * MSG_INBOX and MSG_METADATA, the engine's end: lend, publish, merge when full, control events.
  * Reading them is client.c's.
  */
-#include "rings/engine.h"
-#include "base/check.h"
+#include "rings/entry.h"
 
 #include <errno.h>
 #include <string.h>
@@ -83,70 +82,6 @@ static bool has_room(struct sluice_channel *ch, uint64_t reserve)
     return in->meta_tail - in->meta_head + reserve < in->entries;
 }
 
-static void lend_meta(struct sluice_channel *ch)
-{
-    struct sluice_inbox *in = &ch->inbox;
-    if (in->meta_tail < in->meta_lent)
-        return;
-    in->meta_lent = in->meta_tail + in->entries / 8;
-    atomic_store_explicit(&ch->shared->meta_lent, in->meta_lent, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-}
-
-/* The word stored last: length, event, flags, packets. */
-static uint64_t last_word(const struct sluice_meta *entry, uint32_t bytes, unsigned event,
-                          unsigned phase)
-{
-    unsigned flags = (entry->flags & ~SLUICE_META_PHASE) | phase;
-    return bytes | (uint64_t)event << 32 | (uint64_t)flags << 40 |
-           (uint64_t)entry->nic_packet_ct << 48;
-}
-
-static void put_word(shared_u64 *to, uint64_t word)
-{
-    atomic_store_explicit(to, word, memory_order_relaxed);
-}
-
-/* Lines written soon: owned by then, the upstream polls one and would make each store wait. */
-static void prefetch_to_write(const void *line)
-{
-#if defined(__x86_64__)
-    __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *)line)); /* gcc: only for -mprfchw */
-#else
-    __builtin_prefetch(line, 1);
-#endif
-}
-
-/* Words, so that an observer may copy an entry while it is overwritten and notice afterwards. Each
- * goes through a register as wide as it was written: a copy of the entry on the stack, read wider
- * than its fields were stored, waits until the store buffer is empty, and that waits for the line
- * which the upstream polls (seen: half of the time). */
-static void publish(struct sluice_channel *ch, const struct sluice_meta *entry, uint64_t offset,
-                    uint32_t bytes, unsigned event)
-{
-    struct sluice_inbox *in = &ch->inbox;
-    lend_meta(ch);
-    /* entries is a power of two: this bit of the position flips every lap */
-    unsigned phase = in->meta_tail & in->entries ? 0 : SLUICE_META_PHASE;
-    shared_u64 *slot = (shared_u64 *)(void *)&in->meta[in->meta_tail & (in->entries - 1)];
-    put_word(&slot[0], entry->first_nic_timestamp_ns);
-    put_word(&slot[1], entry->first_nic_frame_poll_cycle);
-    put_word(&slot[2], entry->latest_nic_timestamp_ns);
-    put_word(&slot[3], entry->latest_nic_frame_poll_cycle);
-    put_word(&slot[4], entry->latest_raw_frame_poll_cycle);
-    put_word(&slot[5], entry->ssl_read_cycle);
-    put_word(&slot[6], offset);
-    /* pairs with the acquire in client.c: whoever sees the phase sees the entry and its bytes */
-    atomic_store_explicit(&slot[7], last_word(entry, bytes, event, phase), memory_order_release);
-    in->meta_tail++;
-    prefetch_to_write(&in->meta[(in->meta_tail + META_RESERVE) & (in->entries - 1)]);
-    in->news = true;
-    if (event == SLUICE_EVENT_DATA) {
-        sluice_count(ch, SLUICE_COUNTER_received_entries, 1);
-        sluice_count(ch, SLUICE_COUNTER_received_bytes, bytes);
-    }
-}
-
 static void merge(struct sluice_channel *ch, const struct sluice_meta *stamps, uint32_t bytes)
 {
     struct sluice_meta *p = &ch->inbox.pending;
@@ -162,20 +97,19 @@ static void merge(struct sluice_channel *ch, const struct sluice_meta *stamps, u
     sluice_count(ch, SLUICE_COUNTER_merged_receives, 1);
 }
 
-void sluice_inbox_arrived(struct sluice_channel *ch, const struct sluice_meta *stamps,
-                          uint32_t bytes)
+void sluice_inbox_arrived_when_full(struct sluice_channel *ch, const struct sluice_meta *stamps,
+                                    uint32_t bytes)
 {
     struct sluice_inbox *in = &ch->inbox;
     uint64_t offset = in->tail;
     in->tail += bytes;
-    SLUICE_CHECK(in->tail - in->head <= in->bytes);
     if (in->has_pending) {
         merge(ch, stamps, bytes);
         sluice_inbox_flush_pending(ch);
         return;
     }
     if (has_room(ch, META_RESERVE)) {
-        publish(ch, stamps, offset, bytes, SLUICE_EVENT_DATA);
+        sluice_entry_publish(ch, stamps, offset, bytes, SLUICE_EVENT_DATA);
         return;
     }
     sluice_count(ch, SLUICE_COUNTER_metadata_full_stalls, 1);
@@ -189,8 +123,8 @@ static void publish_pending(struct sluice_channel *ch)
 {
     struct sluice_inbox *in = &ch->inbox;
     in->has_pending = false;
-    publish(ch, &in->pending, in->pending.msg_inbox_offset, in->pending.decrypted_len,
-            SLUICE_EVENT_DATA);
+    sluice_entry_publish(ch, &in->pending, in->pending.msg_inbox_offset, in->pending.decrypted_len,
+                         SLUICE_EVENT_DATA);
 }
 
 bool sluice_inbox_flush_pending(struct sluice_channel *ch)
@@ -209,7 +143,8 @@ void sluice_inbox_control(struct sluice_channel *ch, const struct sluice_meta *e
     if (in->has_pending)
         publish_pending(ch);
     SLUICE_CHECK(in->meta_tail - in->meta_head < in->entries);
-    publish(ch, event, in->tail, 0, event->event);
+    sluice_entry_publish(ch, event, in->tail, 0, event->event);
+    in->control_events++;
 }
 
 bool sluice_inbox_has_room_to_open(struct sluice_channel *ch)
@@ -221,9 +156,9 @@ bool sluice_inbox_has_room_to_open(struct sluice_channel *ch)
 
 void sluice_inbox_flush(struct sluice_channel *ch)
 {
-    if (!ch->inbox.news)
+    if (!sluice_inbox_has_news(&ch->inbox))
         return;
-    ch->inbox.news = false;
+    ch->inbox.meta_flushed = ch->inbox.meta_tail;
     sluice_channel_publish_inbox(ch);
     atomic_thread_fence(memory_order_seq_cst); /* as in sluice_channel_flush() */
     if (ch->upstream >= 0)

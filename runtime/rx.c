@@ -6,6 +6,7 @@
 #include "offload.h"
 #include "paths.h"
 #include "base/check.h"
+#include "rings/entry.h"
 
 #include <errno.h>
 

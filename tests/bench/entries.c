@@ -12,7 +12,7 @@
  * well, without a goal: a queue whose two sides may never sleep, with release and acquire only.
  */
 #include "bench.h"
-#include "rings/engine.h"
+#include "rings/entry.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
  */
 #include "bench.h"
 #include "line.h"
-#include "rings/engine.h"
+#include "rings/entry.h"
 
 #define ENTRY_BYTES 16u
 #define TRIPS_MAX   50000

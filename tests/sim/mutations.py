@@ -76,7 +76,7 @@ def lost_end_of_a_multishot_receive():
 @test
 def off_by_one_at_the_wrap():
     """Of MSG_METADATA."""
-    is_caught("rings/inbox.c", "in->meta_tail & in->entries ?", "(in->meta_tail + 1) & in->entries ?")
+    is_caught("rings/client.c", "want = n & entries ?", "want = (n + 1) & entries ?")
 
 
 @test

@@ -5,7 +5,7 @@
 #ifndef SLUICE_TESTS_SERVE_H
 #define SLUICE_TESTS_SERVE_H
 
-#include "rings/engine.h"
+#include "rings/entry.h"
 
 #include <errno.h>
 #include <poll.h>
