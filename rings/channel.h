@@ -304,6 +304,10 @@ SLUICE_API void sluice_client_state(const struct sluice_client *c, struct sluice
  *  0 or -EPERM. */
 SLUICE_API int sluice_client_request_close(struct sluice_client *c);
 
+/** Ask the engine to end the connection at once, whatever its state, and to connect again, as
+ *  sluice_transport_reconnect() does (upstream only): 0 or -EPERM. */
+SLUICE_API int sluice_client_request_reconnect(struct sluice_client *c);
+
 /** Say that the upstream's own handshake is done, or not any more (upstream only). */
 SLUICE_API int sluice_client_set_ready(struct sluice_client *c, int ready);
 

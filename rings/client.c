@@ -390,25 +390,30 @@ void sluice_client_state(const struct sluice_client *c, struct sluice_state *out
     sluice_state_read(c->header, c->shared, out);
 }
 
-static void request(struct sluice_client *c, uint64_t word)
+/* by: added to that field of the word, which wraps within itself. */
+static int request(struct sluice_client *c, unsigned at, uint64_t by)
 {
-    c->request = word;
-    atomic_store_explicit(&c->mine->request, word, memory_order_release);
+    if (c->role != SLUICE_UPSTREAM)
+        return -EPERM;
+    uint64_t field = ((c->request >> at) + by) & REQUEST_FIELD;
+    c->request = (c->request & ~(REQUEST_FIELD << at)) | field << at;
+    atomic_store_explicit(&c->mine->request, c->request, memory_order_release);
     sluice_client_ring(c, WAKE_ON_OUTBOX);
+    return 0;
 }
 
 int sluice_client_request_close(struct sluice_client *c)
 {
-    if (c->role != SLUICE_UPSTREAM)
-        return -EPERM;
-    request(c, c->request + REQUEST_CLOSE_ONE);
-    return 0;
+    return request(c, REQUEST_CLOSE_AT, 1);
+}
+
+int sluice_client_request_reconnect(struct sluice_client *c)
+{
+    return request(c, REQUEST_CONNECT_AT, 1);
 }
 
 int sluice_client_set_ready(struct sluice_client *c, int ready)
 {
-    if (c->role != SLUICE_UPSTREAM)
-        return -EPERM;
-    request(c, (c->request & ~REQUEST_READY) | (ready ? REQUEST_READY : 0));
-    return 0;
+    bool is = c->request & REQUEST_READY;
+    return request(c, REQUEST_READY_AT, is == (ready != 0) ? 2 : is ? 1 : 3);
 }

@@ -107,10 +107,10 @@ struct sluice_channel {
     bool links_changed; /* the runtime should look at them again */
     int listen_fd, directory_fd;
     char socket_name[SLUICE_NAME_MAX + 8];
-    int spare_fd;         /* given up for a moment to refuse a client when there is no other left */
-    unsigned news;        /* SLUICE_WAIT_* that happened since the last flush */
-    bool close_requested; /* by the upstream; the runtime acts and clears it */
-    bool corrupt;         /* a writer lied; the runtime closes the connection and clears it */
+    int spare_fd;  /* given up for a moment to refuse a client when there is no other left */
+    unsigned news; /* SLUICE_WAIT_* that happened since the last flush */
+    bool close_requested, reconnect_requested; /* by the upstream; the runtime acts, clears them */
+    bool corrupt; /* a writer lied; the runtime closes the connection and clears it */
     struct state_text text;
 };
 
@@ -244,7 +244,8 @@ int sluice_channel_accept(struct sluice_channel *ch);
 /* The link's socket is readable: handshake, or its client is gone (the link is then free). */
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link);
 
-/* Take over the upstream's ready flag, and set close_requested when it newly asked to close. */
+/* Take over the upstream's ready flag; set close_requested, reconnect_requested when newly asked.
+ */
 void sluice_channel_take_requests(struct sluice_channel *ch);
 
 bool sluice_channel_has_request(const struct sluice_channel *ch); /* one not taken yet */

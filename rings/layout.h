@@ -144,10 +144,13 @@ struct ring_tails {
     shared_u64 slot_tail;
 };
 
-/* writer_shared.request: bit 0 is the upstream's ready flag, above it the closes asked for,
- * counted. */
-#define REQUEST_READY     1ull
-#define REQUEST_CLOSE_ONE 2ull
+/* writer_shared.request: 16-bit fields, each counts what its bit position says was asked for. Bit 0
+ * is the upstream's ready flag, counted above it, so that each word on it is news. */
+#define REQUEST_READY      1ull
+#define REQUEST_READY_AT   0
+#define REQUEST_CLOSE_AT   16
+#define REQUEST_CONNECT_AT 32 /* to close, and to connect again */
+#define REQUEST_FIELD      0xffffull
 
 struct writer_shared {
     LAYOUT_LINE struct ring_tails outbox;

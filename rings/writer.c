@@ -166,6 +166,11 @@ void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w
             sluice_link_end(ch, &ch->links[i]);
 }
 
+static bool asked(uint64_t changed, unsigned at)
+{
+    return (changed >> at & REQUEST_FIELD) != 0;
+}
+
 void sluice_channel_take_requests(struct sluice_channel *ch)
 {
     if (ch->upstream < 0)
@@ -176,12 +181,12 @@ void sluice_channel_take_requests(struct sluice_channel *ch)
     if (!changed)
         return;
     w->request_seen = now;
-    if (now & REQUEST_READY)
+    if (asked(changed, REQUEST_READY_AT) && now & REQUEST_READY)
         sluice_channel_set_ready(ch, SLUICE_READY_UPSTREAM, 0);
     else if (changed & REQUEST_READY)
         sluice_channel_set_ready(ch, 0, SLUICE_READY_UPSTREAM);
-    if (changed >= REQUEST_CLOSE_ONE)
-        ch->close_requested = true;
+    ch->close_requested |= asked(changed, REQUEST_CLOSE_AT);
+    ch->reconnect_requested |= asked(changed, REQUEST_CONNECT_AT);
 }
 
 bool sluice_channel_has_request(const struct sluice_channel *ch)

@@ -50,6 +50,16 @@ static void set_number(struct sluice_life *c, int fd, int level, int name, uint3
     sluice_loop_sockets(c->loop)->set_option(c->loop->be, fd, level, name, &value, sizeof(value));
 }
 
+/* Whole seconds are what the kernel takes. */
+static void set_keepalive(struct sluice_life *c, int fd)
+{
+    uint32_t idle_s = (uint32_t)((c->cfg->keepalive_ns + SLUICE_NS_PER_S - 1) / SLUICE_NS_PER_S);
+    set_number(c, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_number(c, fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s);
+    set_number(c, fd, IPPROTO_TCP, TCP_KEEPINTVL, idle_s > 3 ? idle_s / 3 : 1);
+    set_number(c, fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+}
+
 static int open_socket(struct sluice_dial *d)
 {
     struct sluice_life *c = d->life;
@@ -63,6 +73,11 @@ static int open_socket(struct sluice_dial *d)
         set_number(c, fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (c->cfg->rcvbuf_bytes)
         set_number(c, fd, SOL_SOCKET, SO_RCVBUF, c->cfg->rcvbuf_bytes);
+    if (c->cfg->keepalive_ns)
+        set_keepalive(c, fd);
+    if (c->cfg->user_timeout_ns)
+        set_number(c, fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+                   (uint32_t)(c->cfg->user_timeout_ns / SLUICE_NS_PER_MS));
     if (c->cfg->sndbuf_bytes)
         set_number(c, fd, SOL_SOCKET, SO_SNDBUF, c->cfg->sndbuf_bytes);
     c->fd = fd;
@@ -124,7 +139,9 @@ static void resolved(void *user, int error, const struct sluice_addresses *found
         sluice_life_close(d->life, SLUICE_REASON_UNRESOLVED, error == EAI_MEMORY ? ENOMEM : 0);
         return;
     }
-    d->addresses = *found;
+    d->addresses.count = found->count;
+    for (uint32_t i = 0; i < found->count; i++)
+        d->addresses.at[i] = found->at[(i + d->turn) % found->count];
     d->address = 0;
     sluice_life_set_state(d->life, SLUICE_CONN_CONNECTING);
     try_address(d);
@@ -182,7 +199,8 @@ int sluice_dial_start(struct sluice_dial *d, struct sluice_life *c, const struct
         go_on_later(d);
         return 0;
     }
-    int err = sluice_resolve_start(&d->resolving, c->loop, host, d->url.port, resolved, d);
+    int err =
+        sluice_resolve_start(&d->resolving, c->loop, host, d->url.port, d->cores, resolved, d);
     if (err)
         return err;
     sluice_life_set_state(c, SLUICE_CONN_RESOLVING);

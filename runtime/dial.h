@@ -13,8 +13,10 @@ struct sluice_dial {
     struct sluice_life *life;
     struct sluice_url url;
     struct sluice_resolve *resolving;
+    const struct sluice_cores *cores; /* to look names up on: the owner's, NULL any */
     struct sluice_addresses addresses;
     uint32_t address; /* the one being tried or in use */
+    uint32_t turn;    /* which of them is tried first: the owner's, modulo their number */
     struct sluice_op connect_op;
     uint64_t give_up_ns;
     int last_error; /* of the last address tried, negative errno */

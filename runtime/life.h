@@ -17,6 +17,7 @@ struct sluice_life_config {
     uint64_t connect_timeout_ns;
     uint64_t tls_timeout_ns;
     uint32_t rcvbuf_bytes, sndbuf_bytes;
+    uint64_t keepalive_ns, user_timeout_ns; /* 0: the system's */
     enum sluice_timestamps timestamps;
     bool short_name;   /* the backend's for its descriptor: there are few of them */
     bool counts_acked; /* acked_bytes is wanted */

@@ -92,6 +92,7 @@ struct sluice_tx {
     bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
     bool waits;                     /* the socket had no room: the next SEND waits for it */
     bool awaited;                   /* about to sleep, and what is being sent is waited for */
+    bool keeps;                     /* messages of MSG_OUTBOX outlive their connection */
     bool notifying;                 /* close_notify stands in the output: then fin */
     uint32_t connection;
 

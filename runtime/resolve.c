@@ -92,19 +92,25 @@ static void *resolve_thread(void *arg)
     return NULL;
 }
 
-static int start_thread(struct sluice_resolve *r)
+/* A loop that spins on its core, with a priority perhaps, would never let it run there. */
+static int start_thread(struct sluice_resolve *r, const struct sluice_cores *cores)
 {
+    struct sluice_cores before;
     pthread_attr_t attr;
     pthread_t thread;
-    pthread_attr_init(&attr);
+    bool moved = cores && sluice_system_cores(&before) == 0 && sluice_system_set_cores(cores) == 0;
+    pthread_attr_init(&attr); /* no priority */
+    pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     int err = pthread_create(&thread, &attr, resolve_thread, r);
     pthread_attr_destroy(&attr);
+    if (moved)
+        sluice_system_set_cores(&before);
     return -err;
 }
 
 int sluice_resolve_start(struct sluice_resolve **out, struct sluice_loop *loop, const char *host,
-                         const char *port,
+                         const char *port, const struct sluice_cores *cores,
                          void (*done)(void *user, int error, const struct sluice_addresses *found),
                          void *user)
 {
@@ -119,7 +125,7 @@ int sluice_resolve_start(struct sluice_resolve **out, struct sluice_loop *loop, 
     r->user = user;
     strncpy(r->host, host, sizeof(r->host) - 1);
     strncpy(r->port, port, sizeof(r->port) - 1);
-    int err = start_thread(r);
+    int err = start_thread(r, cores);
     if (err) {
         release(r);
         return err;

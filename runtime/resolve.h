@@ -5,6 +5,7 @@
 #define SLUICE_RESOLVE_H
 
 #include "loop.h"
+#include "base/system.h"
 
 #include <sys/socket.h>
 
@@ -26,9 +27,10 @@ int sluice_resolve_path(struct sluice_addresses *out, const char *url);
 /* Literal addresses need no thread: 0 and out is filled, or -EINVAL. */
 int sluice_resolve_literal(struct sluice_addresses *out, const char *host, const char *port);
 
-/* done is called on the loop, once: error 0 or a getaddrinfo code (EAI_*). */
+/* done is called on the loop, once: error 0 or a getaddrinfo code (EAI_*). cores: for the thread
+ * that looks it up; NULL: the caller's. */
 int sluice_resolve_start(struct sluice_resolve **out, struct sluice_loop *loop, const char *host,
-                         const char *port,
+                         const char *port, const struct sluice_cores *cores,
                          void (*done)(void *user, int error, const struct sluice_addresses *found),
                          void *user);
 

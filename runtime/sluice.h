@@ -157,7 +157,11 @@ struct sluice_transport_events {
     /** For an in-line upstream: entries were published since the last call. Use
      *  sluice_transport_upstream(); what is put in its outbox leaves in the same turn. */
     void (*on_inbox)(struct sluice_transport *t, void *user);
-    /** The connection ended, or could not be opened: once for each sluice_transport_connect(). */
+    /** With reconnect: it ended, or could not be opened, and the next attempt follows in wait_ns
+     *  (later, if MSG_METADATA has no room for it until the upstream reads). */
+    void (*on_retry)(struct sluice_transport *t, const struct sluice_close_record *record,
+                     uint64_t wait_ns, void *user);
+    /** It ended, or could not be opened, for good: once for each sluice_transport_connect(). */
     void (*on_close)(struct sluice_transport *t, const struct sluice_close_record *record,
                      void *user);
 };
@@ -194,6 +198,23 @@ struct sluice_transport_config {
     /** The core for the thread that receives, that sends: number + 1. 0: those that the thread may
      *  use which calls sluice_transport_connect(). */
     uint32_t receive_core, send_core;
+    /** Connect again when a connection ends or does not open, unless it was closed from here or its
+     *  reason is fatal (sluice_reason_class()). The name is resolved anew, and another of its
+     *  addresses tried first. At once after a connection that lasted; else the wait doubles from
+     *  first to max, less a random part of up to its half. */
+    bool reconnect;
+    uint64_t retry_first_ns, retry_max_ns; /* 0: 100 ms, 30 s */
+    uint64_t retry_lasted_ns;              /* a connection open so long starts anew; 0: 10 s */
+    /** What stands in MSG_OUTBOX when a connection ends leaves on the next one. A message of which
+     *  some bytes had left never does. false: what was meant for it is dropped and counted. */
+    bool keep_outbox;
+    /** Nothing came for so long (within a quarter of it), and there was room for it: the connection
+     *  ends, reason `silent`. 0: never. */
+    uint64_t silence_ns;
+    /** SO_KEEPALIVE: a peer that was silent so long is asked three times, a third of it apart; and
+     *  TCP_USER_TIMEOUT: how long it may acknowledge nothing. Reason `peer-gone`. 0: the system's.
+     */
+    uint64_t keepalive_ns, user_timeout_ns;
 };
 
 /**
@@ -231,6 +252,11 @@ SLUICE_API const char *sluice_transport_why(const struct sluice_transport *t);
 /** End in order: send what is in the outboxes, FIN, read to the peer's end (all within
  *  drain_timeout_ns), close. A second call closes at once. */
 SLUICE_API void sluice_transport_close(struct sluice_transport *t);
+
+/** End the connection now, whatever its state (reason `reconnect`), and connect again as after any
+ *  other end (config.reconnect; else on_close follows); while waiting: try now. 0, or -ENOTCONN it
+ *  is closed or being closed. */
+SLUICE_API int sluice_transport_reconnect(struct sluice_transport *t);
 
 /** The in-line upstream, attached at the first call; borrowed. NULL: another one is attached, or
  *  another thread fills its inbox. */

@@ -1,205 +1,26 @@
 /*
- * A transport: one connection bound to one channel on one loop. Its life from connect to close
- * record; the bytes themselves are rx.c's and tx.c's.
+ * A transport: one connection at a time, bound to one channel on one loop. What each turn does for
+ * it, and what the paths tell of it.
  */
+#include "transport.h"
 #include "describe.h"
-#include "dial.h"
-#include "doorman.h"
-#include "model.h"
 #include "offload.h"
-#include "paths.h"
 #include "base/check.h"
 #include "base/log.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CONNECT_TIMEOUT_DEFAULT (10 * SLUICE_NS_PER_S)
 #define TLS_TIMEOUT_DEFAULT     (10 * SLUICE_NS_PER_S)
-#define ALERT_TIMEOUT           (100 * SLUICE_NS_PER_MS)
 #define DRAIN_TIMEOUT_DEFAULT   (5 * SLUICE_NS_PER_S)
+#define RETRY_FIRST_DEFAULT     (100 * SLUICE_NS_PER_MS)
+#define RETRY_MAX_DEFAULT       (30 * SLUICE_NS_PER_S)
+#define RETRY_LASTED_DEFAULT    (10 * SLUICE_NS_PER_S)
 #define HEARTBEAT_NS            (100 * SLUICE_NS_PER_MS)
 #define LAST_BEAT_NS            SLUICE_NS_PER_MS
 #define CONTROL_NS              (100 * SLUICE_NS_PER_MS) /* of SLUICE_TLS_CONTROL_RUN_MAX */
-
-struct sluice_transport {
-    struct sluice_loop *loop;
-    struct sluice_channel *ch;
-    struct sluice_transport_events events;
-    void *user;
-    struct sluice_life_config life_cfg;
-    const struct sluice_tls_config *tls_cfg;
-    const char *tls_provider;
-    enum sluice_ktls ktls;
-    uint64_t drain_timeout_ns;
-
-    struct sluice_life life;
-    struct sluice_dial dial;
-    struct sluice_secure secure;
-    struct sluice_rx rx;
-    struct sluice_tx tx;
-    struct sluice_crew crew;
-    uint32_t receive_core, send_core;
-    struct sluice_doorman doorman;
-    struct sluice_source source;
-    struct sluice_client *upstream; /* in-line, or NULL */
-
-    uint32_t connection; /* number of the one that is open, or of the next */
-    uint64_t opened_ns;  /* CLOCK_REALTIME, 0: not open yet */
-    bool ending;         /* in order: no more than what stands in the outboxes leaves */
-    bool ending_first;   /* before the peer's end */
-    bool end_begun;      /* tx was told; fin follows */
-    bool fin_sent;
-    bool tls_failed;  /* over, as soon as the alert that says so has left */
-    bool send_failed; /* the peer reads no more */
-    struct sluice_timer drain;
-    uint64_t acked_seen; /* when the drain limit last ran out */
-    uint64_t heartbeat_ns;
-    uint64_t control_ns; /* when records without data were last forgiven */
-    uint64_t inbox_seen; /* metadata tail last shown to on_inbox */
-};
-
-/* ---- the end ---- */
-
-static void restart_drain(struct sluice_transport *t);
-
-/* Who was first. */
-static enum sluice_reason reason_in_order(const struct sluice_transport *t)
-{
-    return t->rx.eof && !t->ending_first ? SLUICE_REASON_PEER_CLOSE : SLUICE_REASON_LOCAL_CLOSE;
-}
-
-/* One SEND may outlast the limit with a slow peer: its acknowledgements tell that it is not silent.
- */
-static bool peer_takes_bytes(struct sluice_transport *t)
-{
-    uint64_t before = t->acked_seen;
-    if (t->ending || !t->tx.sending || !sluice_life_is_live(&t->life))
-        return false;
-    t->acked_seen = sluice_loop_sockets(t->loop)->acked_bytes(t->loop->be, t->life.fd);
-    return t->acked_seen != UINT64_MAX && t->acked_seen != before;
-}
-
-static void drain_over(struct sluice_timer *timer)
-{
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, drain);
-    if (peer_takes_bytes(t)) {
-        restart_drain(t);
-        return;
-    }
-    sluice_life_close(&t->life, reason_in_order(t), 0);
-}
-
-static void restart_drain(struct sluice_transport *t)
-{
-    sluice_loop_start_timer(t->loop, &t->drain, t->drain_timeout_ns, drain_over);
-}
-
-static bool anybody_attached(const struct sluice_transport *t)
-{
-    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++)
-        if (t->ch->writers[i].state == WRITER_ATTACHED)
-            return true;
-    return false;
-}
-
-static void alert_over(struct sluice_timer *timer)
-{
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, drain);
-    sluice_life_close(&t->life, t->secure.error.reason, 0);
-}
-
-/* Both directions ended: over. Only ours: the peer's last bytes are awaited, without limit as long
- * as somebody is there to want them. Only the peer's: we may still send. A peer that takes no more
- * is not told an end, for then its reset could no longer be told from one (reset_unheard()). */
-static void consider_end(struct sluice_transport *t)
-{
-    if (!sluice_life_is_live(&t->life) || t->tls_failed)
-        return;
-    bool in_ended = t->rx.eof;
-    bool queue_empty = !t->tx.sending && !sluice_tx_pending(&t->tx);
-    if (t->ending && !t->end_begun && queue_empty && !t->send_failed) {
-        t->end_begun = true;
-        sluice_tx_end(&t->tx);
-        return; /* on_fin() considers it again */
-    }
-    if (in_ended && (t->fin_sent || (queue_empty && !anybody_attached(t))))
-        sluice_life_close(&t->life, reason_in_order(t), 0);
-    else if (!t->ending && !in_ended && anybody_attached(t))
-        sluice_timer_stop(&t->drain); /* somebody came back in time */
-    else if (!t->drain.runs)
-        restart_drain(t);
-}
-
-static void publish_end(struct sluice_transport *t, const struct sluice_close_record *r)
-{
-    const struct sluice_meta event = {.connection = r->connection,
-                                      .reason = r->reason,
-                                      .os_error = r->os_error,
-                                      .tls_alert = r->tls_alert,
-                                      .messages_sent = r->messages_sent,
-                                      .half_sent_bytes = r->half_sent_bytes,
-                                      .messages_left = r->messages_left,
-                                      .event_cycle = sluice_cycles(),
-                                      .event = SLUICE_EVENT_DISCONNECTED};
-    sluice_inbox_control(t->ch, &event);
-}
-
-static void fill_record(struct sluice_transport *t, struct sluice_close_record *r)
-{
-    *r = (struct sluice_close_record){.connection = t->connection,
-                                      .reason = (uint32_t)t->life.reason,
-                                      .os_error = t->life.os_error,
-                                      .tls_alert = (uint32_t)(t->secure.error.alert + 1),
-                                      .opened_ns = t->opened_ns,
-                                      .closed_ns = sluice_realtime_ns(),
-                                      .messages_left = sluice_tx_messages_left(&t->tx),
-                                      .acked_bytes = UINT64_MAX,
-                                      .inbox_end = t->ch->inbox.tail};
-    if (!t->opened_ns)
-        return;
-    r->received_bytes = t->rx.received_bytes;
-    r->messages_sent = t->tx.sent_messages;
-    r->sent_bytes = t->tx.sent_bytes;
-    r->half_sent_bytes = t->tx.message_sent;
-    r->acked_bytes = t->life.acked_bytes;
-    if (r->acked_bytes != UINT64_MAX && r->acked_bytes > r->sent_bytes)
-        r->acked_bytes = r->sent_bytes; /* our FIN counts as one */
-}
-
-static void on_life_closed(struct sluice_life *c)
-{
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
-    struct sluice_close_record record;
-    sluice_timer_stop(&t->drain);
-    fill_record(t, &record);
-    sluice_tx_reset(&t->tx);
-    sluice_secure_end(&t->secure);
-    if (t->secure.error.reason != SLUICE_REASON_NONE)
-        sluice_describe_tls(t->ch, "failed", t->secure.error.text);
-    if (t->opened_ns) {
-        publish_end(t, &record);
-        t->connection++;
-    } else {
-        sluice_count(t->ch, SLUICE_COUNTER_connect_failures, 1);
-    }
-    sluice_channel_set_connection(t->ch, t->connection);
-    sluice_channel_set_ready(t->ch, 0, SLUICE_READY_TCP | SLUICE_READY_TLS | SLUICE_READY_UPSTREAM);
-    sluice_channel_add_close(t->ch, &record);
-    sluice_channel_flush(t->ch);
-    t->loop->active--;
-    if (t->events.on_close)
-        t->events.on_close(t, &record, t->user);
-}
-
-static void on_quiesce(struct sluice_life *c)
-{
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
-    sluice_rx_stop(&t->rx);
-    sluice_tx_stop(&t->tx);
-}
 
 /* ---- the paths' events ---- */
 
@@ -211,7 +32,7 @@ static void on_eof(void *user)
     if (!sluice_life_is_live(&t->life))
         return;
     sluice_inbox_control(t->ch, &event);
-    consider_end(t);
+    sluice_transport_consider_end(t);
 }
 
 static void on_failed(void *user, int os_error)
@@ -219,6 +40,8 @@ static void on_failed(void *user, int os_error)
     struct sluice_transport *t = user;
     if (t->tls_failed) /* a reset answers our alert, or follows the peer's */
         sluice_life_close(&t->life, t->secure.error.reason, 0);
+    else if (os_error == ETIMEDOUT && sluice_life_is_live(&t->life))
+        sluice_life_close(&t->life, SLUICE_REASON_PEER_GONE, os_error);
     else
         sluice_life_close(&t->life, sluice_life_reason(os_error), os_error);
 }
@@ -246,15 +69,7 @@ static void on_tls_failed(void *user)
     t->tls_failed = true;
     t->tx.started = false;
     t->secure.error = t->secure.session->error;
-    sluice_loop_start_timer(t->loop, &t->drain, ALERT_TIMEOUT, alert_over);
-}
-
-static int start_receiving(struct sluice_transport *t)
-{
-    int err = sluice_rx_start(&t->rx);
-    if (err)
-        sluice_life_close(&t->life, sluice_life_reason(-err), -err);
-    return err;
+    sluice_transport_wait_for_alert(t);
 }
 
 static void on_secured(void *user)
@@ -273,7 +88,7 @@ static void offload(struct sluice_transport *t)
     }
     sluice_life_secured(&t->life);
     if (sluice_life_is_live(&t->life))
-        start_receiving(t);
+        sluice_transport_receive(t);
 }
 
 static void on_fin(void *user)
@@ -283,14 +98,15 @@ static void on_fin(void *user)
         return;
     t->fin_sent = t->end_begun = true;
     sluice_life_shutdown(&t->life);
-    consider_end(t);
+    sluice_transport_consider_end(t);
 }
 
 static void on_sent(void *user)
 {
     struct sluice_transport *t = user;
     if (t->drain.runs && !t->ending && !t->tls_failed)
-        restart_drain(t); /* the limit is on silence, not on the length of what is sent */
+        sluice_transport_restart_drain(
+            t); /* the limit is on silence, not on the length of what is sent */
 }
 
 static void heed_clients(struct sluice_transport *t);
@@ -310,46 +126,13 @@ static const struct sluice_rx_events rx_events = {.secured = on_secured,
 static const struct sluice_tx_events tx_events = {
     .fin = on_fin, .sent = on_sent, .failed = on_send_failed, .tls_failed = on_tls_failed};
 
-/* ---- the beginning ---- */
+/* ---- its life's events ---- */
 
 static void on_life_state(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
-    sluice_channel_set_conn_state(t->ch, c->state);
-}
-
-static void refuse(struct sluice_transport *t, const char *why)
-{
-    t->secure.error = (struct sluice_tls_error){.reason = SLUICE_REASON_UNSUPPORTED, .alert = -1};
-    snprintf(t->secure.error.text, sizeof(t->secure.error.text), "%s", why);
-}
-
-/* The interface is known only now. */
-static int check_stamps(struct sluice_transport *t)
-{
-    char why[160];
-    if (t->life_cfg.timestamps != SLUICE_TIMESTAMPS_HARDWARE ||
-        sluice_stamp_check_hardware(t->life.fd, why, sizeof(why)) == 0)
-        return 0;
-    refuse(t, why);
-    sluice_life_close(&t->life, SLUICE_REASON_UNSUPPORTED, 0);
-    return -ENOTSUP;
-}
-
-/* Now that it is known what the connection is. */
-static int start_crew(struct sluice_transport *t)
-{
-    const struct sluice_model_facts facts = {
-        .tls = t->life.is_tls, .in_kernel = t->secure.in_kernel, .in_line = t->upstream != NULL};
-    int err = sluice_crew_choose(&t->crew, &facts);
-    if (err) {
-        refuse(t, t->crew.reason);
-        sluice_life_close(&t->life, t->secure.error.reason, err == -ENOTSUP ? 0 : -err);
-        return err;
-    }
-    t->tx.remote.thread = t->crew.runs == SLUICE_MODEL_THREE_THREAD ? &t->crew.tx : NULL;
-    sluice_away_use(&t->rx, t->crew.runs == SLUICE_MODEL_SINGLE ? NULL : &t->crew.rx);
-    return 0;
+    struct sluice_transport *t = sluice_transport_of(c);
+    if (c->state != SLUICE_CONN_CLOSED) /* that it is over is said behind its record */
+        sluice_channel_set_conn_state(t->ch, c->state);
 }
 
 /* It can go no further; the others are asked to end. */
@@ -374,121 +157,18 @@ static void on_tx_lost(struct sluice_thread *thread)
     sluice_remote_lost(&t->tx.remote, thread->error);
 }
 
-static void on_life_secure(struct sluice_life *c)
+static void on_quiesce(struct sluice_life *c)
 {
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
-    sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
-    if (check_stamps(t))
-        return;
-    if (sluice_secure_begin(&t->secure, c->dial->url.host) || sluice_offload_prepare(&t->secure, c))
-        sluice_life_close(c, t->secure.error.reason, 0);
-    else
-        start_receiving(t);
-}
-
-static void on_life_open(struct sluice_life *c)
-{
-    struct sluice_transport *t = SLUICE_CONTAINER_OF(c, struct sluice_transport, life);
-    const struct sluice_meta event = {.connection = t->connection,
-                                      .event_cycle = sluice_cycles(),
-                                      .event = SLUICE_EVENT_CONNECTED};
-    if ((!c->is_tls && check_stamps(t)) || start_crew(t))
-        return;
-    t->opened_ns = sluice_realtime_ns();
-    sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
-    sluice_describe_open(t->ch, c, &t->crew, &t->secure);
-    sluice_channel_set_ready(t->ch, SLUICE_READY_TCP | SLUICE_READY_TLS, 0);
-    sluice_inbox_control(t->ch, &event);
-    sluice_tx_start(&t->tx, t->connection);
-    if (!c->is_tls && start_receiving(t))
-        return;
-    if (t->events.on_open)
-        t->events.on_open(t, t->user);
+    struct sluice_transport *t = sluice_transport_of(c);
+    sluice_rx_stop(&t->rx);
+    sluice_tx_stop(&t->tx);
 }
 
 static const struct sluice_life_events life_events = {.state = on_life_state,
-                                                      .secure = on_life_secure,
-                                                      .open = on_life_open,
+                                                      .secure = sluice_transport_secure,
+                                                      .open = sluice_transport_opened,
                                                       .quiesce = on_quiesce,
-                                                      .closed = on_life_closed};
-
-/* At the first tls://: its files are read, its rings made. */
-static int prepare_tls(struct sluice_transport *t)
-{
-    if (t->rx.raw.base)
-        return 0;
-    enum sluice_ktls ktls = t->ktls;
-    t->secure.ktls_off = t->life_cfg.timestamps ? "--timestamps: the kernel's TLS gives none"
-                         : t->crew.wanted == SLUICE_MODEL_THREE_THREAD ? "--model three-thread"
-                                                                       : NULL;
-    if (t->secure.ktls_off)
-        ktls = SLUICE_KTLS_OFF;
-    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg, ktls);
-    if (!err)
-        err = sluice_rx_open_raw(&t->rx);
-    if (!err)
-        return 0;
-    struct sluice_tls_error why = t->secure.error;
-    sluice_secure_fini(&t->secure);
-    t->secure.error = why;
-    return err == -EINVAL ? -EBADF : err;
-}
-
-const char *sluice_transport_why(const struct sluice_transport *t)
-{
-    return t->secure.error.text;
-}
-
-int sluice_transport_connect(struct sluice_transport *t, const char *text)
-{
-    struct sluice_url url;
-    if (sluice_url_parse(&url, text))
-        return -EINVAL;
-    if (sluice_loop_is_forked(t->loop))
-        return -ECHILD;
-    t->secure.error = (struct sluice_tls_error){.alert = -1};
-    t->life.is_tls = strcmp(url.scheme, "tls") == 0;
-    if (!t->life.is_tls && strcmp(url.scheme, "tcp") != 0)
-        return -EPROTONOSUPPORT;
-    if (!sluice_life_is_over(&t->life))
-        return -EISCONN;
-    if (!sluice_inbox_has_room_to_open(t->ch))
-        return -EAGAIN;
-    int err = sluice_crew_check(&t->crew, t->life.is_tls, t->ktls, t->upstream != NULL);
-    if (!err)
-        err = sluice_crew_place(&t->crew, t->receive_core, t->send_core);
-    if (err) {
-        refuse(t, t->crew.reason);
-        return err;
-    }
-    if (t->life.is_tls && t->life_cfg.timestamps && t->ktls == SLUICE_KTLS_REQUIRE) {
-        refuse(t, "--timestamps: the kernel's TLS gives none: take --ktls auto or off");
-        return -ENOTSUP;
-    }
-    err = t->life.is_tls ? prepare_tls(t) : 0;
-    if (err)
-        return err;
-    t->opened_ns = 0;
-    t->ending = t->ending_first = t->end_begun = t->fin_sent = false;
-    t->send_failed = t->tls_failed = false;
-    t->tx.connection = t->connection;
-    sluice_describe_attempt(t->ch, &t->life, &t->crew);
-    err = sluice_dial_start(&t->dial, &t->life, &url);
-    if (!err)
-        t->loop->active++;
-    return err;
-}
-
-void sluice_transport_close(struct sluice_transport *t)
-{
-    bool again = t->ending;
-    t->ending = true;
-    t->ending_first |= !t->rx.eof;
-    if (!sluice_life_is_live(&t->life) || again)
-        sluice_life_close(&t->life, SLUICE_REASON_LOCAL_CLOSE, 0);
-    else
-        consider_end(t);
-}
+                                                      .closed = sluice_transport_closed};
 
 /* ---- every turn ---- */
 
@@ -511,7 +191,9 @@ static void heed_clients(struct sluice_transport *t)
     sluice_channel_take_requests(t->ch);
     if (t->ch->close_requested && !t->ending)
         sluice_transport_close(t);
-    t->ch->close_requested = false;
+    if (t->ch->reconnect_requested)
+        sluice_transport_reconnect(t);
+    t->ch->close_requested = t->ch->reconnect_requested = false;
     if (t->ch->corrupt) {
         t->ch->corrupt = false;
         sluice_life_close(&t->life, SLUICE_REASON_CORRUPT, 0);
@@ -561,6 +243,8 @@ static bool work(struct sluice_source *src)
     if (t->ch->inbox.away)
         mind_inbox(t);
     t->ch->bell_heard = false;
+    if (t->again_due)
+        sluice_transport_try_again(t);
     bool did =
         sluice_rx_work(&t->rx); /* before on_inbox: it publishes, and the next turn may sleep */
     show_inbox(t);
@@ -572,7 +256,7 @@ static bool work(struct sluice_source *src)
     if (t->tls_failed && !t->tx.sending && !sluice_secure_output(&t->secure, &output))
         sluice_life_close(&t->life, t->secure.error.reason, 0);
     if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
-        consider_end(t);
+        sluice_transport_consider_end(t);
     return did;
 }
 
@@ -590,7 +274,7 @@ static void park(struct sluice_source *src)
     if (t->loop->now_ns - t->heartbeat_ns > LAST_BEAT_NS) /* it may be a long sleep */
         beat(t);
     sluice_channel_flush(t->ch);
-    bool stalled = !t->ch->inbox.away && sluice_rx_is_stalled(&t->rx);
+    bool stalled = t->again_due || (!t->ch->inbox.away && sluice_rx_is_stalled(&t->rx));
     bool ends = t->ending || t->rx.eof || t->tls_failed || t->drain.runs;
     sluice_tx_park(&t->tx, ends, t->upstream != NULL);
     sluice_channel_sleep(t->ch, WAKE_ON_OUTBOX | (stalled ? WAKE_ON_INBOX : 0));
@@ -600,7 +284,8 @@ static bool pending(struct sluice_source *src)
 {
     struct sluice_transport *t = of_source(src);
     return t->ch->links_changed || t->ch->close_requested || sluice_tx_pending(&t->tx) ||
-           sluice_channel_has_request(t->ch) || sluice_rx_work(&t->rx);
+           sluice_channel_has_request(t->ch) || sluice_rx_work(&t->rx) ||
+           (t->again_due && sluice_inbox_has_room_to_open(t->ch));
 }
 
 static void unpark(struct sluice_source *src)
@@ -618,7 +303,10 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
                                                                         ? cfg->connect_timeout_ns
                                                                         : CONNECT_TIMEOUT_DEFAULT,
                                               .rcvbuf_bytes = cfg->rcvbuf_bytes,
-                                              .sndbuf_bytes = cfg->sndbuf_bytes};
+                                              .sndbuf_bytes = cfg->sndbuf_bytes,
+                                              .keepalive_ns = cfg->keepalive_ns,
+                                              .user_timeout_ns = cfg->user_timeout_ns};
+    t->silence_ns = cfg->silence_ns;
     t->life_cfg.timestamps = cfg->timestamps;
     t->life_cfg.short_name = t->life_cfg.counts_acked = true;
     t->life_cfg.tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT;
@@ -631,10 +319,16 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
     t->crew.rx.lost = on_rx_lost;
     t->crew.tx.lost = on_tx_lost;
     t->secure.error.alert = -1;
+    t->retry = (struct sluice_retry){
+        .on = cfg->reconnect,
+        .first_ns = cfg->retry_first_ns ? cfg->retry_first_ns : RETRY_FIRST_DEFAULT,
+        .max_ns = cfg->retry_max_ns ? cfg->retry_max_ns : RETRY_MAX_DEFAULT,
+        .lasted_ns = cfg->retry_lasted_ns ? cfg->retry_lasted_ns : RETRY_LASTED_DEFAULT};
     t->drain_timeout_ns = cfg->drain_timeout_ns ? cfg->drain_timeout_ns : DRAIN_TIMEOUT_DEFAULT;
     t->connection = atomic_load_explicit(&t->ch->shared->connection, memory_order_relaxed);
     sluice_life_init(&t->life, t->loop, &t->life_cfg, &life_events);
     sluice_tx_init(&t->tx, &t->life, t->ch, &t->secure, &tx_events, t);
+    t->tx.keeps = cfg->keep_outbox;
     return sluice_rx_init(&t->rx, &t->life, t->ch, &t->secure, cfg->receive, &rx_events, t);
 }
 
@@ -673,6 +367,10 @@ void sluice_transport_destroy(struct sluice_transport *t)
         return;
     t->events = (struct sluice_transport_events){0};
     t->life.reset = true;
+    t->retry.on = false;
+    sluice_timer_stop(&t->again);
+    if (t->life.state == SLUICE_CONN_WAITING)
+        sluice_life_set_state(&t->life, SLUICE_CONN_CLOSED);
     sluice_life_close(&t->life, SLUICE_REASON_LOCAL_CLOSE, 0);
     sluice_doorman_stop(&t->doorman);
     while (t->doorman.watching || !sluice_life_is_over(&t->life))

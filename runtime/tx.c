@@ -69,11 +69,17 @@ static void throw_out(struct sluice_tx *tx, struct sluice_writer *w)
         tx->owner = NULL;
 }
 
+/* PONGS answer a connection that is gone. */
+static bool is_stale(const struct sluice_tx *tx, bool pongs, const struct sluice_message *m)
+{
+    return m->connection != (uint16_t)tx->connection && (pongs || !tx->keeps);
+}
+
 /* Before the message at the head counts: not meant for us, or nothing in it. */
 static bool skip_head(struct sluice_tx *tx, struct sluice_outbox *box,
                       const struct sluice_message *m)
 {
-    bool stale = m->connection != (uint16_t)tx->connection;
+    bool stale = is_stale(tx, tx->is_pongs, m);
     bool empty = m->bytes == 0 && m->type == SLUICE_MESSAGE_DATA;
     if (!stale && !empty)
         return false;
@@ -87,7 +93,7 @@ static bool joins(const struct sluice_tx *tx, const struct sluice_message *m, ui
 {
     if (tx->run_messages == 0)
         return true;
-    if (m->connection != (uint16_t)tx->connection)
+    if (is_stale(tx, tx->is_pongs, m))
         return false;
     if (m->bytes == 0 && m->type == SLUICE_MESSAGE_DATA)
         return false;
@@ -492,7 +498,7 @@ bool sluice_tx_pending(struct sluice_tx *tx)
 }
 
 /* Those meant for this connection; what was stale already is not of it. */
-static uint64_t count_left(const struct sluice_tx *tx, struct sluice_outbox *box)
+static uint64_t count_left(const struct sluice_tx *tx, struct sluice_outbox *box, bool pongs)
 {
     struct sluice_message m;
     uint64_t left = 0, offset = 0;
@@ -505,7 +511,7 @@ static uint64_t count_left(const struct sluice_tx *tx, struct sluice_outbox *box
         else if (sluice_outbox_slot(box, (uint64_t)k, offset, &m))
             break;
         else
-            left += m.connection == (uint16_t)tx->connection;
+            left += !is_stale(tx, pongs, &m);
         offset += m.bytes;
     }
     return left;
@@ -517,7 +523,7 @@ uint64_t sluice_tx_messages_left(struct sluice_tx *tx)
     for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
         struct sluice_writer *w = &tx->ch->writers[i];
         if (w->state == WRITER_ATTACHED || w->state == WRITER_LEAVING)
-            left += count_left(tx, &w->outbox) + count_left(tx, &w->pongs);
+            left += count_left(tx, &w->outbox, false) + count_left(tx, &w->pongs, true);
     }
     return left;
 }

@@ -212,6 +212,14 @@ static int create_transport(struct engine *e, const struct options *o,
         .model = model_of(o->model),
         .receive_core = core_of(&o->cores, 1),
         .send_core = core_of(&o->cores, 2),
+        .reconnect = o->command == FOR_RUN && !o->once,
+        .retry_first_ns = (uint64_t)o->reconnect_min_ns,
+        .retry_max_ns = (uint64_t)o->reconnect_max_ns,
+        .retry_lasted_ns = (uint64_t)o->reconnect_reset_ns,
+        .keep_outbox = o->keep_outbox,
+        .silence_ns = (uint64_t)o->silence_ns,
+        .keepalive_ns = (uint64_t)o->keepalive_ns,
+        .user_timeout_ns = (uint64_t)o->user_timeout_ns,
     };
     int error = sluice_transport_create(&e->transport, e->loop, e->channel, &cfg, events, user);
     return error ? fail_errno(error, "transport") : 0;

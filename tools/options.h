@@ -59,6 +59,9 @@ struct options {
     struct option_list resolve; /* HOST:PORT:ADDRESS */
     int64_t connect_timeout_ns;
     bool once;
+    int64_t reconnect_min_ns, reconnect_max_ns, reconnect_reset_ns; /* run */
+    bool keep_outbox;
+    int64_t silence_ns, keepalive_ns, user_timeout_ns; /* 0: none */
     int64_t inbox_bytes, outbox_bytes;
     int64_t metadata_entries, pongs_slots;
     int64_t rcvbuf_bytes, sndbuf_bytes; /* 0: the system's */

@@ -41,6 +41,19 @@ static void on_open(struct sluice_transport *t, void *user)
     notify_say("STATUS=connection %" PRIu32 " open: %s", s.connection, s.peer);
 }
 
+/* An attempt that failed, or a connection that ended: the next one follows. */
+static void on_retry(struct sluice_transport *t, const struct sluice_close_record *record,
+                     uint64_t wait_ns, void *user)
+{
+    const struct run *run = user;
+    char text[400];
+    record_text(record, text, sizeof(text));
+    sluice_log(SLUICE_LOG_WARN, "%s: %s%s%s; the next attempt in %.3f s", run->url, text,
+               sluice_transport_why(t)[0] ? "; " : "", sluice_transport_why(t),
+               (double)wait_ns / 1e9);
+    notify_say("STATUS=waiting to connect again: %s", text);
+}
+
 static void on_close(struct sluice_transport *t, const struct sluice_close_record *record,
                      void *user)
 {
@@ -126,7 +139,8 @@ static void warn_of_unread(const struct run *run)
 int cmd_run(struct options *o)
 {
     static struct run run;
-    const struct sluice_transport_events events = {.on_open = on_open, .on_close = on_close};
+    const struct sluice_transport_events events = {
+        .on_open = on_open, .on_retry = on_retry, .on_close = on_close};
     run.url = o->args[0];
     int failed = stop_install();
     if (!failed)

@@ -26,6 +26,7 @@ extern "C" {
     X(PEER_CLOSE, 2, "peer-close", 0, RETRY, "the peer closed its side in order")                \
     X(INTERNAL, 3, "internal", 1, FATAL, "a bug or an unexpected error: please report the line") \
     X(USAGE, 4, "usage", 2, FATAL, "see --help")                                                 \
+    X(RECONNECT, 5, "reconnect", 0, RETRY, "a new connection was asked for")                     \
     X(UNRESOLVED, 10, "unresolved", 10, RETRY,                                                   \
       "the name has no address: check it, or give one with --resolve HOST:PORT:ADDRESS")         \
     X(REFUSED, 11, "refused", 11, RETRY, "nothing listens there: check host and port")           \
@@ -33,6 +34,10 @@ extern "C" {
       "no answer in time: check the route and firewalls, or raise --connect-timeout")            \
     X(UNREACHABLE, 13, "unreachable", 13, RETRY, "no route: check the network of this host")     \
     X(RESET, 14, "reset", 14, RETRY, "the connection broke")                                     \
+    X(PEER_GONE, 15, "peer-gone", 15, RETRY,                                                     \
+      "the peer acknowledged nothing, or answered no keepalive, in time: check the route")       \
+    X(SILENT, 16, "silent", 16, RETRY,                                                           \
+      "nothing came within --silence: check the peer, or raise it")                              \
     X(PROTOCOL, 20, "protocol", 20, FATAL, "the peer does not speak the protocol asked for")     \
     X(DAMAGED, 21, "damaged", 21, FATAL,                                                         \
       "messages were lost, doubled, out of order or changed on their way")                       \

@@ -181,6 +181,7 @@ class World:
             self.env["SLUICE_TLS_PROVIDER"] = os.environ["TLS_PROVIDER"]
         self.env["XDG_RUNTIME_DIR"] = self.runtime
         self.env["SLUICE_BACKEND"] = backend()
+        self.env["SLUICE_ONCE"] = "true"  # an engine ends with its connection; reconnect.py's does not
         self.processes = []
         self.cleanups = contextlib.ExitStack()
 
