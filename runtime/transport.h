@@ -37,11 +37,12 @@ struct sluice_transport {
     struct sluice_source source;
     struct sluice_client *upstream; /* in-line, or NULL */
 
-    uint32_t connection; /* number of the one that is open, or of the next */
-    uint64_t opened_ns;  /* CLOCK_REALTIME, 0: not open yet */
-    bool ending;         /* in order: no more than what stands in the outboxes leaves */
-    bool ending_first;   /* before the peer's end */
-    bool end_begun;      /* tx was told; fin follows */
+    uint32_t connection;    /* number of the one that is open, or of the next */
+    uint64_t opened_ns;     /* CLOCK_REALTIME, 0: not open yet */
+    uint64_t open_since_ns; /* the loop's clock, which nobody sets */
+    bool ending;            /* in order: no more than what stands in the outboxes leaves */
+    bool ending_first;      /* before the peer's end */
+    bool end_begun;         /* tx was told; fin follows */
     bool fin_sent;
     bool tls_failed;  /* over, as soon as the alert that says so has left */
     bool send_failed; /* the peer reads no more */

@@ -73,6 +73,7 @@ void sluice_transport_opened(struct sluice_life *c)
     if ((!c->is_tls && check_stamps(t)) || start_crew(t))
         return;
     t->opened_ns = sluice_realtime_ns();
+    t->open_since_ns = t->loop->now_ns;
     sluice_count(t->ch, SLUICE_COUNTER_connections, 1);
     sluice_describe_open(t->ch, c, &t->crew, &t->secure);
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP | SLUICE_READY_TLS, 0);
@@ -193,7 +194,7 @@ static void wait(struct sluice_transport *t, uint64_t wait_ns)
 
 void sluice_transport_wait(struct sluice_transport *t, const struct sluice_close_record *record)
 {
-    uint64_t open_ns = t->opened_ns ? record->closed_ns - record->opened_ns : 0;
+    uint64_t open_ns = t->opened_ns ? t->loop->now_ns - t->open_since_ns : 0;
     uint64_t wait_ns = sluice_retry_wait_ns(&t->retry, open_ns, t->loop->now_ns);
     sluice_life_set_state(&t->life, SLUICE_CONN_WAITING);
     sluice_channel_flush(t->ch);
