@@ -95,7 +95,7 @@ def pong_inside_a_message():
 @test
 def message_sent_on_a_later_connection():
     """What was committed for the one before is not dropped."""
-    is_caught("runtime/tx.c", "bool stale = m->connection != (uint16_t)tx->connection;",
+    is_caught("runtime/tx.c", "bool stale = is_stale(tx, tx->is_pongs, m);",
               "bool stale = false;")
 
 

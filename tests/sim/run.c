@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SEEDS       1000u
-#define SEEDS_LONG  5000u
+#define SEEDS 1000u
+#ifdef __SANITIZE_ADDRESS__ /* several times slower */
+#define SEEDS_LONG 3000u
+#else
+#define SEEDS_LONG 10000u
+#endif
 #define BLOCK_SEEDS 100u
 
 /* Beyond the short run, and each once broke a rule. */

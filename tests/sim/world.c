@@ -1,6 +1,7 @@
 /*
  * What happens in the world, by seed: everybody does something at random, the loop takes turns,
- * then all calm down, the connection ends in one of many ways, and another one follows.
+ * then all calm down, the connection ends in one of many ways, and another one follows: asked for,
+ * or by the transport itself.
  */
 #include "world.h"
 
@@ -16,6 +17,7 @@
 #define CALM_TURNS  20000
 #define PEER_CHUNK  20000u
 #define CONNECTIONS 3u
+#define RETRY_NS    (1000000 * SLUICE_NS_PER_S) /* longer than all calming down */
 
 static uint8_t scratch[1 << 17];
 
@@ -47,6 +49,15 @@ static void on_close(struct sluice_transport *t, const struct sluice_close_recor
     w->closed = true;
     w->open = false;
     w->record = *r;
+}
+
+static void on_retry(struct sluice_transport *t, const struct sluice_close_record *r,
+                     uint64_t wait_ns, void *user)
+{
+    struct world *w = user;
+    on_close(t, r, user);
+    w->wait_ns = wait_ns;
+    RULE(w, wait_ns >= RETRY_NS / 2 && wait_ns <= RETRY_NS);
 }
 
 /* ---- what each of them can do ---- */
@@ -230,12 +241,15 @@ static void step(struct world *w)
         do_peer_read(w, PEER_CHUNK);
         break;
     case 10:
-        if (chance(w, 5))
+        /* What one that left wrote for a connection that never opens is only in the record. */
+        if (chance(w, 5) && (w->open || !w->reconnects))
             do_replace_upstream(w);
         else if (chance(w, 30))
             check_asleep(w);
         break;
     default:
+        if (w->reconnects && w->upstream && world_random(w, 1000) < 3)
+            sluice_client_request_reconnect(w->upstream);
         break;
     }
     if (chance(w, 70))
@@ -245,7 +259,16 @@ static void step(struct world *w)
 
 /* ---- endings ---- */
 
-enum ending { BY_PEER_FIN, BY_PEER_RST, BY_OUTBOX, BY_REQUEST, BY_CALL, BY_FAULT, ENDINGS };
+enum ending {
+    BY_PEER_FIN,
+    BY_PEER_RST,
+    BY_RECONNECT,
+    BY_OUTBOX,
+    BY_REQUEST,
+    BY_CALL,
+    BY_FAULT,
+    ENDINGS
+};
 
 static bool begin_ending(struct world *w, enum ending how)
 {
@@ -265,6 +288,9 @@ static bool begin_ending(struct world *w, enum ending how)
             return false; /* full: later */
         sluice_outbox_commit(w->upstream, w->connection, SLUICE_MESSAGE_WS_CLOSE);
         w->sources[FROM_UPSTREAM].committed++;
+        return true;
+    case BY_RECONNECT:
+        sluice_client_request_reconnect(w->upstream);
         return true;
     case BY_REQUEST:
         sluice_client_request_close(w->upstream);
@@ -312,25 +338,36 @@ static void drain_peer(struct world *w)
             break;
 }
 
+/* One that never opened leaves its number, and what was meant for it, to the next. */
 static void reset_connection(struct world *w)
 {
-    w->connection++;
+    bool next = w->connection == 0 || w->record.opened_ns;
+    w->connection += next;
     w->open = w->closed = w->upstream_knows = w->eof_seen = w->end_seen = false;
     w->peer_fin = w->peer_rst = w->fin_wanted = false;
     w->peer = -1;
-    w->peer_sent = w->peer_got = 0;
+    w->peer_sent = w->peer_got = w->wait_ns = 0;
     w->header_have = w->body_left = 0;
-    for (int i = 0; i < SOURCES; i++) {
+    for (int i = 0; i < SOURCES && next; i++) {
         struct source_log *log = &w->sources[i];
         log->first = log->seen = log->next;
         log->committed = 0;
     }
 }
 
+static void connect_it(struct world *w, uint64_t wait_ns)
+{
+    if (wait_ns)
+        sluice_sim_advance(w->loop->be, wait_ns);
+    else
+        RULE(w, sluice_transport_connect(w->transport, "tcp://10.0.0.1:80") == 0);
+}
+
 static void one_connection(struct world *w)
 {
     enum ending how = world_random(w, ENDINGS);
     struct sluice_sim_faults faults = sluice_sim_faults_default;
+    uint64_t wait_ns = w->wait_ns;
     reset_connection(w);
     w->lazy = chance(w, 30);
     if (how == BY_FAULT)
@@ -338,15 +375,13 @@ static void one_connection(struct world *w)
     faults.delay_max_ns = 1 + world_random(w, 200000);
     sluice_sim_set_faults(w->loop->be, &faults);
     sluice_sim_set_default_window(w->loop->be, 100 + world_random(w, 60000));
-    RULE(w, sluice_transport_connect(w->transport, "tcp://10.0.0.1:80") == 0);
+    connect_it(w, wait_ns);
     for (int i = 0; i < (w->lazy ? 4 * STEPS : STEPS) && !w->closed; i++)
         step(w);
     calm_down(w, how);
     drain_peer(w);
     if (w->record.opened_ns)
         check_end(w);
-    else
-        w->connection--; /* its number goes to the next */
 }
 
 /* ---- life ---- */
@@ -361,8 +396,13 @@ static void world_open(struct world *w)
                                               .pongs_slots = 16u << world_random(w, 2)};
     const struct sluice_transport_config transport_cfg = {
         .receive = chance(w, 50) ? SLUICE_RECEIVE_AUTO : SLUICE_RECEIVE_ONE_SHOT,
-        .drain_timeout_ns = 50 * SLUICE_NS_PER_S};
-    const struct sluice_transport_events events = {.on_open = on_open, .on_close = on_close};
+        .drain_timeout_ns = 50 * SLUICE_NS_PER_S,
+        .reconnect = w->reconnects,
+        .retry_first_ns = RETRY_NS,
+        .retry_max_ns = RETRY_NS,
+        .retry_lasted_ns = 100 * RETRY_NS};
+    const struct sluice_transport_events events = {
+        .on_open = on_open, .on_retry = on_retry, .on_close = on_close};
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
     inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     RULE(w, sluice_loop_create_on(&w->loop, &sluice_backend_sim, &loop_cfg, w->seed) == 0);
@@ -391,6 +431,7 @@ static void world_close(struct world *w)
 void world_run(uint64_t seed, bool loud)
 {
     struct world w = {.seed = seed, .rng = seed * 0x9e3779b97f4a7c15ull + 1, .loud = loud};
+    w.reconnects = chance(&w, 50);
     world_open(&w);
     for (uint32_t i = 0; i < CONNECTIONS; i++)
         one_connection(&w);

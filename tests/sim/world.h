@@ -24,7 +24,8 @@ struct source_log {
 
 struct world {
     uint64_t seed, rng;
-    bool loud; /* print every step */
+    bool loud;       /* print every step */
+    bool reconnects; /* the transport does, by itself */
 
     struct sluice_loop *loop;
     struct sluice_channel *ch;
@@ -48,6 +49,7 @@ struct world {
     bool observer_synced;
     struct source_log sources[SOURCES];
     struct sluice_close_record record;
+    uint64_t wait_ns; /* until the transport's next attempt; 0: it makes none */
 
     /* the message the peer is in the middle of */
     uint8_t header[MESSAGE_HEADER];

@@ -23,11 +23,14 @@ static const struct row frozen[] = {
     {2, "peer-close", 0, SLUICE_CLASS_RETRY},
     {3, "internal", 1, SLUICE_CLASS_FATAL},
     {4, "usage", 2, SLUICE_CLASS_FATAL},
+    {5, "reconnect", 0, SLUICE_CLASS_RETRY},
     {10, "unresolved", 10, SLUICE_CLASS_RETRY},
     {11, "refused", 11, SLUICE_CLASS_RETRY},
     {12, "timed-out", 12, SLUICE_CLASS_RETRY},
     {13, "unreachable", 13, SLUICE_CLASS_RETRY},
     {14, "reset", 14, SLUICE_CLASS_RETRY},
+    {15, "peer-gone", 15, SLUICE_CLASS_RETRY},
+    {16, "silent", 16, SLUICE_CLASS_RETRY},
     {20, "protocol", 20, SLUICE_CLASS_FATAL},
     {21, "damaged", 21, SLUICE_CLASS_FATAL},
     {30, "name-taken", 30, SLUICE_CLASS_FATAL},
@@ -120,7 +123,7 @@ Test(reason, texts_are_one_line_that_says_something)
 
 Test(reason, unknown_numbers_are_internal)
 {
-    const unsigned unknown[] = {5, 99, 1000, 0x80000000u, 0xffffffffu};
+    const unsigned unknown[] = {6, 99, 1000, 0x80000000u, 0xffffffffu};
     for (size_t i = 0; i < COUNT(unknown); i++) {
         cr_expect_str_eq(sluice_reason_name(unknown[i]), "internal");
         cr_expect_eq(sluice_reason_exit_code(unknown[i]), 1);
