@@ -54,8 +54,8 @@ static void look_for_silence(struct sluice_timer *timer)
     struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, watch);
     uint64_t received = received_bytes(t), now_ns = t->loop->now_ns;
     bool full = received - atomic_load_explicit(&t->ch->shared->inbox_head, memory_order_relaxed) >=
-                t->ch->inbox.bytes / 2; /* the peer may wait for room */
-    if (!sluice_life_is_live(&t->life))
+                t->ch->inbox.bytes / 2;              /* the peer may wait for room */
+    if (!sluice_life_is_live(&t->life) || t->ending) /* an end has a limit of its own */
         return;
     if (received != t->silence_bytes || full || t->rx.eof) {
         t->silence_bytes = received;
