@@ -160,6 +160,7 @@ struct sluice_state {
     uint32_t upstream_pid; /* 0: none attached */
     uint32_t producers;    /* attached */
     uint32_t asleep;       /* 1: the engine sleeps; its heartbeat rests with it */
+    uint32_t preferred;    /* 1: of the connections of its engine it is served first */
     uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of a turn not long ago, when not asleep */
     struct {
         uint64_t cycles, monotonic_ns, realtime_ns; /* read at one moment */
@@ -307,6 +308,10 @@ SLUICE_API int sluice_client_request_close(struct sluice_client *c);
 /** Ask the engine to end the connection at once, whatever its state, and to connect again, as
  *  sluice_transport_reconnect() does (upstream only): 0 or -EPERM. */
 SLUICE_API int sluice_client_request_reconnect(struct sluice_client *c);
+
+/** Ask the engine to serve this connection before its others: state.preferred moves here (upstream
+ *  only): 0 or -EPERM. */
+SLUICE_API int sluice_client_request_preference(struct sluice_client *c);
 
 /** Say that the upstream's own handshake is done, or not any more (upstream only). */
 SLUICE_API int sluice_client_set_ready(struct sluice_client *c, int ready);

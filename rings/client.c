@@ -412,6 +412,11 @@ int sluice_client_request_reconnect(struct sluice_client *c)
     return request(c, REQUEST_CONNECT_AT, 1);
 }
 
+int sluice_client_request_preference(struct sluice_client *c)
+{
+    return request(c, REQUEST_PREFER_AT, 1);
+}
+
 int sluice_client_set_ready(struct sluice_client *c, int ready)
 {
     bool is = c->request & REQUEST_READY;

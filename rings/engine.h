@@ -109,7 +109,8 @@ struct sluice_channel {
     char socket_name[SLUICE_NAME_MAX + 8];
     int spare_fd;  /* given up for a moment to refuse a client when there is no other left */
     unsigned news; /* SLUICE_WAIT_* that happened since the last flush */
-    bool close_requested, reconnect_requested; /* by the upstream; the runtime acts, clears them */
+    /* by the upstream; the runtime acts, clears them */
+    bool close_requested, reconnect_requested, prefer_requested;
     bool corrupt; /* a writer lied; the runtime closes the connection and clears it */
     struct state_text text;
 };
@@ -138,6 +139,7 @@ static inline void sluice_count_max(struct sluice_channel *ch, enum sluice_count
 
 void sluice_channel_set_conn_state(struct sluice_channel *ch, enum sluice_conn_state s);
 void sluice_channel_set_ready(struct sluice_channel *ch, uint32_t set, uint32_t clear);
+void sluice_channel_set_preferred(struct sluice_channel *ch, bool preferred);
 void sluice_channel_set_connection(struct sluice_channel *ch, uint32_t connection);
 void sluice_channel_publish_text(struct sluice_channel *ch); /* after changes in ch->text */
 void sluice_channel_add_close(struct sluice_channel *ch, const struct sluice_close_record *r);

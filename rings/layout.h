@@ -91,6 +91,7 @@ struct engine_shared {
     shared_u32 connection;
     shared_u32 upstream_pid;
     shared_u32 producers;
+    shared_u32 preferred;             /* of the connections of one engine it is served first */
     LAYOUT_LINE shared_u64 meta_tail; /* published; upstreams look at the phase instead */
     shared_u64 inbox_tail;
     shared_u64 meta_head; /* released by the upstream, as the engine last saw it */
@@ -150,6 +151,7 @@ struct ring_tails {
 #define REQUEST_READY_AT   0
 #define REQUEST_CLOSE_AT   16
 #define REQUEST_CONNECT_AT 32 /* to close, and to connect again */
+#define REQUEST_PREFER_AT  48
 #define REQUEST_FIELD      0xffffull
 
 struct writer_shared {

@@ -26,6 +26,12 @@ void sluice_channel_set_ready(struct sluice_channel *ch, uint32_t set, uint32_t 
     ch->news |= SLUICE_WAIT_STATE;
 }
 
+void sluice_channel_set_preferred(struct sluice_channel *ch, bool preferred)
+{
+    atomic_store_explicit(&ch->shared->preferred, preferred, memory_order_release);
+    ch->news |= SLUICE_WAIT_STATE;
+}
+
 void sluice_channel_set_connection(struct sluice_channel *ch, uint32_t connection)
 {
     atomic_store_explicit(&ch->shared->connection, connection, memory_order_release);
@@ -116,6 +122,7 @@ void sluice_state_read(const struct engine_header *h, const struct engine_shared
     out->connection = atomic_load_explicit(&s->connection, memory_order_relaxed);
     out->upstream_pid = atomic_load_explicit(&s->upstream_pid, memory_order_relaxed);
     out->producers = atomic_load_explicit(&s->producers, memory_order_relaxed);
+    out->preferred = atomic_load_explicit(&s->preferred, memory_order_relaxed);
     out->asleep = (atomic_load_explicit(&s->asleep, memory_order_relaxed) & WAKE_BITS) != 0;
     out->heartbeat_ns = atomic_load_explicit(&s->heartbeat_ns, memory_order_relaxed);
     out->metadata_tail = atomic_load_explicit(&s->meta_tail, memory_order_acquire);

@@ -186,6 +186,7 @@ void sluice_channel_take_requests(struct sluice_channel *ch)
     else if (changed & REQUEST_READY)
         sluice_channel_set_ready(ch, 0, SLUICE_READY_UPSTREAM);
     ch->close_requested |= asked(changed, REQUEST_CLOSE_AT);
+    ch->prefer_requested |= asked(changed, REQUEST_PREFER_AT);
     ch->reconnect_requested |= asked(changed, REQUEST_CONNECT_AT);
 }
 

@@ -41,8 +41,9 @@ struct sluice_loop {
     bool worked;         /* the last turn did something */
     bool asked_for;      /* its backend was named: threads beside it run on the same */
     struct sluice_wheel wheel;
-    struct sluice_source *sources;
-    struct sluice_conns *conns; /* NULL: none are allowed */
+    struct sluice_source *sources;   /* served in this order */
+    struct sluice_source *preferred; /* the first one, if one was told to be */
+    struct sluice_conns *conns;      /* NULL: none are allowed */
     uint32_t active; /* connections and listeners; transports with a connection in any state but
                         closed */
 

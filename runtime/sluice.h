@@ -221,7 +221,7 @@ struct sluice_transport_config {
  * Bind a channel to a loop.
  *
  * @param ch  borrowed while the transport lives: no one else may use it.
- * @return 0, -ENOMEM, -ENOBUFS the loop has as many transports as it can take (8), or -ERANGE the
+ * @return 0, -ENOMEM, -ENOBUFS the loop has as many transports as it can take (16), or -ERANGE the
  * channel's descriptor is too high for select. *out is NULL on failure.
  */
 SLUICE_API int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *loop,
@@ -257,6 +257,10 @@ SLUICE_API void sluice_transport_close(struct sluice_transport *t);
  *  other end (config.reconnect; else on_close follows); while waiting: try now. 0, or -ENOTCONN it
  *  is closed or being closed. */
 SLUICE_API int sluice_transport_reconnect(struct sluice_transport *t);
+
+/** Of the transports of its loop, serve this one first in every turn, until another is preferred.
+ *  Shown as state.preferred; an upstream asks with sluice_client_request_preference(). */
+SLUICE_API void sluice_transport_prefer(struct sluice_transport *t);
 
 /** The in-line upstream, attached at the first call; borrowed. NULL: another one is attached, or
  *  another thread fills its inbox. */

@@ -193,7 +193,9 @@ static void heed_clients(struct sluice_transport *t)
         sluice_transport_close(t);
     if (t->ch->reconnect_requested)
         sluice_transport_reconnect(t);
-    t->ch->close_requested = t->ch->reconnect_requested = false;
+    if (t->ch->prefer_requested)
+        sluice_transport_prefer(t);
+    t->ch->close_requested = t->ch->reconnect_requested = t->ch->prefer_requested = false;
     if (t->ch->corrupt) {
         t->ch->corrupt = false;
         sluice_life_close(&t->life, SLUICE_REASON_CORRUPT, 0);
@@ -207,6 +209,19 @@ static void forgive_control(struct sluice_transport *t)
         return;
     t->secure.session->control_run = 0;
     t->control_ns = t->loop->now_ns;
+}
+
+void sluice_transport_prefer(struct sluice_transport *t)
+{
+    struct sluice_source *before = t->loop->preferred;
+    if (before == &t->source)
+        return;
+    if (before)
+        sluice_channel_set_preferred(of_source(before)->ch, false);
+    sluice_channel_set_preferred(t->ch, true);
+    sluice_loop_remove_source(t->loop, &t->source); /* and to the head */
+    sluice_loop_add_source(t->loop, &t->source);
+    t->loop->preferred = &t->source;
 }
 
 /* For those who look on: sluice stat, observers. */
@@ -378,6 +393,8 @@ void sluice_transport_destroy(struct sluice_transport *t)
             break;
     sluice_crew_stop(&t->crew);
     sluice_loop_remove_source(t->loop, &t->source);
+    if (t->loop->preferred == &t->source)
+        t->loop->preferred = NULL;
     sluice_rx_fini(&t->rx);
     sluice_secure_fini(&t->secure);
     sluice_detach(t->upstream);

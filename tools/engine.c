@@ -1,6 +1,7 @@
 /*
- * An engine from options: loop, channel and transport, with core, priority and locked memory as
- * asked for. Runs on the thread that opens it. Signals and what is printed are the command's.
+ * An engine from options: a loop, its channels and transports, with core, priority and locked
+ * memory as asked for. Runs on the thread that opens it. Signals and what is printed are the
+ * command's.
  */
 #include "engine.h"
 
@@ -166,15 +167,16 @@ static int fail_channel(int error, const char *name)
     }
 }
 
-static int create_channel(struct engine *e, const struct options *o, const char *name)
+static int create_channel(struct engine_feed *feed)
 {
-    const struct sluice_channel_config cfg = {.name = name,
+    const struct options *o = feed->options;
+    const struct sluice_channel_config cfg = {.name = feed->name,
                                               .inbox_bytes = (uint64_t)o->inbox_bytes,
                                               .outbox_bytes = (uint64_t)o->outbox_bytes,
                                               .metadata_entries = (uint32_t)o->metadata_entries,
                                               .pongs_slots = (uint32_t)o->pongs_slots};
-    int error = sluice_channel_create(&e->channel, &cfg);
-    return error ? fail_channel(error, name ? name : "(private)") : 0;
+    int error = sluice_channel_create(&feed->channel, &cfg);
+    return error ? fail_channel(error, feed->name ? feed->name : "(private)") : 0;
 }
 
 static enum sluice_model model_of(const char *name)
@@ -191,16 +193,17 @@ static uint32_t core_of(const struct option_cores *cores, uint32_t which)
     return which < cores->count ? (uint32_t)cores->core[which] + 1 : 0;
 }
 
-static int create_transport(struct engine *e, const struct options *o,
-                            const struct sluice_transport_events *events, void *user)
+static int create_transport(struct engine *e, struct engine_feed *feed,
+                            const struct sluice_transport_events *events)
 {
+    const struct options *o = feed->options;
     const struct sluice_transport_config cfg = {
         .resolve = o->resolve.items,
         .resolve_count = o->resolve.count,
         .connect_timeout_ns = (uint64_t)o->connect_timeout_ns,
         .rcvbuf_bytes = (uint32_t)o->rcvbuf_bytes,
         .sndbuf_bytes = (uint32_t)o->sndbuf_bytes,
-        .tls = &e->tls,
+        .tls = &feed->tls,
         .tls_provider = o->tls_provider,
         .tls_timeout_ns = (uint64_t)o->tls_timeout_ns,
         .ktls = strcmp(o->ktls, "require") == 0 ? SLUICE_KTLS_REQUIRE
@@ -221,13 +224,15 @@ static int create_transport(struct engine *e, const struct options *o,
         .keepalive_ns = (uint64_t)o->keepalive_ns,
         .user_timeout_ns = (uint64_t)o->user_timeout_ns,
     };
-    int error = sluice_transport_create(&e->transport, e->loop, e->channel, &cfg, events, user);
+    int error =
+        sluice_transport_create(&feed->transport, e->loop, feed->channel, &cfg, events, feed->user);
     return error ? fail_errno(error, "transport") : 0;
 }
 
-static int connect_transport(struct engine *e, const char *url)
+static int connect_transport(struct engine_feed *feed)
 {
-    int error = sluice_transport_connect(e->transport, url);
+    const char *url = feed->url;
+    int error = sluice_transport_connect(feed->transport, url);
     if (error == 0)
         return 0;
     if (error == -EINVAL)
@@ -238,45 +243,44 @@ static int connect_transport(struct engine *e, const char *url)
                            (int)strcspn(url, " \t"), url);
     if (error == -EBADF || error == -ENOTSUP)
         return fail(error == -EBADF ? SLUICE_REASON_TLS_CONFIG : SLUICE_REASON_UNSUPPORTED,
-                    "%s: %s", url, sluice_transport_why(e->transport));
+                    "%s: %s", url, sluice_transport_why(feed->transport));
     return fail_errno(error, "connecting to %s", url);
 }
 
 /* Memory is first touched on the core that will use it. Connecting may start a thread that looks up
- * the name, and it inherits core and priority: under a busy engine it would never run. */
-static int place_and_connect(struct engine *e, const struct options *o, const char *url,
-                             const cpu_set_t *before)
+ * the name, and it inherits the cores: under a busy engine it would never run. */
+static int add_feed(struct engine *e, const struct options *o, struct engine_feed *feed,
+                    const struct sluice_transport_events *events, const cpu_set_t *before)
 {
-    sched_setaffinity(0, sizeof(*before), before);
-    int failed = connect_transport(e, url);
+    int failed = check_resolve(&feed->options->resolve);
     if (!failed)
-        failed = pin(&o->cores);
+        failed = create_channel(feed);
+    if (!failed)
+        failed = option_tls(&feed->tls, feed->options, feed->url);
+    if (!failed)
+        failed = create_transport(e, feed, events);
+    if (failed)
+        return failed;
+    sched_setaffinity(0, sizeof(*before), before);
+    failed = connect_transport(feed);
+    return failed ? failed : pin(&o->cores);
+}
+
+int engine_open(struct engine *e, const struct options *o, struct engine_feed *feeds,
+                uint32_t count, const struct sluice_transport_events *events)
+{
+    cpu_set_t before;
+    *e = (struct engine){.feeds = feeds, .count = count};
+    sched_getaffinity(0, sizeof(before), &before);
+    int failed = pin(&o->cores);
+    if (!failed)
+        failed = create_loop(e, o);
+    for (uint32_t i = 0; !failed && i < count; i++)
+        failed = add_feed(e, o, &feeds[i], events, &before);
     if (!failed)
         failed = lock_memory(o->mlock);
     if (!failed)
         failed = set_fifo(o->fifo);
-    return failed;
-}
-
-int engine_open(struct engine *e, const struct options *o, const char *name, const char *url,
-                const struct sluice_transport_events *events, void *user)
-{
-    cpu_set_t before;
-    memset(e, 0, sizeof(*e));
-    sched_getaffinity(0, sizeof(before), &before);
-    int failed = check_resolve(&o->resolve);
-    if (!failed)
-        failed = pin(&o->cores);
-    if (!failed)
-        failed = create_loop(e, o);
-    if (!failed)
-        failed = create_channel(e, o, name);
-    if (!failed)
-        failed = option_tls(&e->tls, o, url);
-    if (!failed)
-        failed = create_transport(e, o, events, user);
-    if (!failed)
-        failed = place_and_connect(e, o, url, &before);
     if (failed)
         engine_close(e);
     return failed;
@@ -284,8 +288,10 @@ int engine_open(struct engine *e, const struct options *o, const char *name, con
 
 void engine_close(struct engine *e)
 {
-    sluice_transport_destroy(e->transport);
-    sluice_channel_destroy(e->channel);
+    for (uint32_t i = 0; i < e->count; i++)
+        sluice_transport_destroy(e->feeds[i].transport);
+    for (uint32_t i = 0; i < e->count; i++)
+        sluice_channel_destroy(e->feeds[i].channel);
     sluice_loop_destroy(e->loop);
     memset(e, 0, sizeof(*e));
 }

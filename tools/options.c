@@ -109,8 +109,10 @@ static int read_flag(struct options *o, int argc, char **argv, int *at, bool ear
 }
 
 /* Early: --help and --config, before the other sources. Late: all the others, after them. */
-static int read_flags(struct options *o, int argc, char **argv, bool early)
+static int read_flags(struct options *o, bool early)
 {
+    int argc = o->argc;
+    char **argv = o->argv;
     o->arg_count = 0;
     bool only_arguments = false;
     for (int at = 0; at < argc && !o->help; at++) {
@@ -131,13 +133,11 @@ static int read_flags(struct options *o, int argc, char **argv, bool early)
     return 0;
 }
 
-int options_read(struct options *o, unsigned command, int argc, char **argv)
+static int read_all(struct options *o)
 {
-    memset(o, 0, sizeof(*o));
-    o->command = command;
     int failed = set_defaults(o);
     if (!failed)
-        failed = read_flags(o, argc, argv, true);
+        failed = read_flags(o, true);
     if (failed || o->help)
         return failed;
     if (!o->config)
@@ -147,8 +147,21 @@ int options_read(struct options *o, unsigned command, int argc, char **argv)
     if (!failed)
         failed = read_environment(o);
     if (!failed)
-        failed = read_flags(o, argc, argv, false);
+        failed = read_flags(o, false);
     return failed;
+}
+
+int options_read(struct options *o, unsigned command, int argc, char **argv)
+{
+    *o = (struct options){.command = command, .argc = argc, .argv = argv};
+    return read_all(o);
+}
+
+int options_read_section(struct options *o, const struct options *of_all, const char *section)
+{
+    *o = (struct options){
+        .command = of_all->command, .argc = of_all->argc, .argv = of_all->argv, .section = section};
+    return read_all(o);
 }
 
 /* " [64K to 4G; default 1M]" */

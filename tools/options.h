@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define OPTION_LIST_MAX 64u /* entries of a repeatable option */
+#define OPTION_ARGS_MAX 16u
 
 /* Which commands an option is for. */
 #define FOR_RUN   0x01u
@@ -20,7 +21,9 @@
 #define FOR_STAT  0x08u
 #define FOR_PROBE 0x10u
 #define FOR_LOAD  0x20u
+#define FOR_FEED  0x40u /* a section of run's config file: one of its connections */
 #define FOR_CONN  (FOR_RUN | FOR_CAT | FOR_WS | FOR_LOAD)
+#define FOR_EACH  (FOR_CONN | FOR_FEED)
 #define FOR_ALL   (FOR_CONN | FOR_STAT | FOR_PROBE)
 
 #define OPTION_CORES_MAX 3u /* of the thread that owns the loop, that receives, that sends */
@@ -43,15 +46,20 @@ struct option_list {
 
 /** The values. Texts live until the process ends. Unset: NULL for texts, -1 for fifo. */
 struct options {
-    unsigned command;    /* FOR_* of the command that runs */
-    const char *args[2]; /* URL, NAME; MODE URL */
+    unsigned command; /* FOR_* of the command that runs */
+    const char *args[OPTION_ARGS_MAX];
     uint32_t arg_count;
+    int argc; /* what the values were read from */
+    char **argv;
+    const char *section; /* of the config file, whose keys count as well; NULL: none */
+    const char *url;     /* its URL */
     bool help;
 
     /* run, cat, ws */
     const char *name;
     const char *backend; /* auto, uring, ev, ev:EVENT */
     const char *event;   /* auto, epoll, poll, select, linuxaio, kqueue */
+    const char *prefer;  /* name of a connection */
     const char *model;   /* auto, single, two-thread, three-thread */
     struct option_cores cores;
     const char *idle; /* busy, spin, sleep; --busy sets it; see options_idle() */
@@ -117,6 +125,12 @@ enum sluice_idle options_idle(const struct options *o);
  * @return 0, or an exit code after one line on stderr. With --help: 0 and o->help.
  */
 int options_read(struct options *o, unsigned command, int argc, char **argv);
+
+/** The same for one connection of several: with the keys of that section of the config file. */
+int options_read_section(struct options *o, const struct options *of_all, const char *section);
+
+/** The sections of the config file that was read, in its order: how many there are. */
+uint32_t options_sections(const char *out[OPTION_ARGS_MAX]);
 
 /** The rows of the table for one command (FOR_*): flags, defaults, help. */
 void options_help(FILE *out, unsigned command);

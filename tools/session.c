@@ -28,6 +28,7 @@ struct session_engine {
     const char *url;
     enum sluice_role role;
     struct engine engine;
+    struct engine_feed feed;
     struct sluice_client *client; /* handed over at ready */
     int failed;
     sem_t ready, leave;
@@ -39,9 +40,11 @@ static void *engine_thread(void *arg)
 {
     struct session_engine *se = arg;
     struct engine *e = &se->engine;
-    se->failed = engine_open(e, se->options, se->options->name, se->url, NULL, NULL);
+    se->feed =
+        (struct engine_feed){.options = se->options, .name = se->options->name, .url = se->url};
+    se->failed = engine_open(e, se->options, &se->feed, 1, NULL);
     if (!se->failed) {
-        int error = sluice_attach_local(&se->client, e->channel, se->role);
+        int error = sluice_attach_local(&se->client, se->feed.channel, se->role);
         if (error)
             se->failed = fail_errno(error, "attaching to the engine in this process");
     }

@@ -22,10 +22,14 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"run", FOR_RUN, 1, 1, "URL", "an engine as a process of its own, others attach to its --name",
+    {"run", FOR_RUN, 0, OPTION_ARGS_MAX, "[NAME=]URL...",
+     "an engine as a process of its own, others attach to its --name",
      "Connects to URL (tcp:// or tls://host:port) and moves bytes between the socket and the "
      "channel NAME.\n"
-     "Prints one line when the connection opens and one when it ended; the exit code tells how.\n"
+     "Prints one line when a connection opens and one when it ended; the exit code tells how.\n"
+     "Several URLs: one loop, a channel for each (NAME, NAME-2, ...). Without one: the sections of "
+     "the\n"
+     "config file, [NAME] and below it url = URL and other keys of that connection.\n"
      "SIGINT or SIGTERM ends in order, a second one at once.\n",
      cmd_run},
     {"cat", FOR_CAT, 1, 1, "URL|NAME", "stdin to the peer, what it sends to stdout",

@@ -223,6 +223,7 @@ static void json_engine(struct json *j, const struct view *v)
     json_number(j, "layout", s->layout);
     json_text(j, "engine_state", v->engine_state);
     json_bool(j, "asleep", s->asleep != 0);
+    json_bool(j, "preferred", s->preferred != 0);
     json_bool(j, "answered", v->answered);
     number_or_null(j, "heartbeat_age_ns", v->heartbeat_age_ns, s->heartbeat_ns ? UINT64_MAX : 0);
     json_text(j, "conn_state", state_name(s->conn_state));

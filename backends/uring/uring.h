@@ -8,7 +8,7 @@
 #include "backends/backend.h"
 #include "backends/uring/uapi.h"
 
-#define URING_REGIONS_MAX 8u
+#define URING_REGIONS_MAX 32u
 #define URING_ENTRIES_MAX 4096u
 
 /* What the kernel does, and does correctly; found out once per process. */

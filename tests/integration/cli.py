@@ -46,7 +46,7 @@ def table():
 def is_for(commands, command):
     """Whether a row's FOR_* cover the command."""
     covered = set(commands.replace("FOR_", "").split(" | "))
-    if "CONN" in covered:
+    if covered & {"CONN", "EACH"}:
         covered |= {"RUN", "CAT", "WS", "LOAD"}
     return "ALL" in covered or COMMANDS[command] in covered
 

@@ -43,12 +43,12 @@ def tells_its_life(where):
         check_equal(manager.next(), ["READY=1", f"STATUS=connecting to {url_of(listener)}"], "first")
         peer = w.accept(listener)
         said = manager.next()
-        check_equal(said, [f"STATUS=connection 1 open: {url_of(listener)}"], "when it is open")
+        check_equal(said, [f"STATUS=feed: connection 1 open: {url_of(listener)}"], "when it is open")
         engine.signal(signal.SIGTERM)
         check_equal(manager.next(), ["STOPPING=1"], "after SIGTERM")
         peer.close()
         said = manager.next()
-        check(said[0] == "STOPPING=1" and said[1].startswith("STATUS=connection 1 "), said)
+        check(said[0] == "STOPPING=1" and said[1].startswith("STATUS=feed: connection 1 "), said)
         engine.ends(0)
 
 
