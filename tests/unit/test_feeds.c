@@ -102,8 +102,11 @@ static void flood(bool read)
         read_all(&feeds[A]);
 }
 
-static void fill_its_outbox(void)
+static void fill_its_outbox(bool drain)
 {
+    while (drain && sluice_sim_peer_recv(loop->be, feeds[A].peer, bytes, sizeof(bytes)) > 0) {
+        /* all that left */
+    }
     for (int i = 0; i < 8; i++)
         commit(&feeds[A], 100000);
 }
@@ -139,20 +142,21 @@ static int turns_of_b(void (*meanwhile)(int how), int how)
     return n;
 }
 
-enum { QUIET, UNREAD, READ, OUTBOX_FULL, BROKEN, STATES };
+enum { QUIET, UNREAD, READ, OUTBOX_FULL, OUTBOX_DRAINED, BROKEN, STATES };
 
 static void of_a(int how)
 {
     if (how == UNREAD || how == READ)
         flood(how == READ);
-    else if (how == OUTBOX_FULL)
-        fill_its_outbox();
+    else if (how == OUTBOX_FULL || how == OUTBOX_DRAINED)
+        fill_its_outbox(how == OUTBOX_DRAINED);
     else if (how == BROKEN)
         break_it();
 }
 
 Test(feeds, one_takes_as_many_turns_whatever_the_other_is_in)
 {
+    sluice_transport_prefer(feeds[A].transport);
     int quiet = turns_of_b(of_a, QUIET);
     for (int how = QUIET; how < STATES; how++)
         for (int i = 0; i < 50; i++)
