@@ -154,6 +154,8 @@ const struct option_row option_rows[] = {
      "one JSON object (load: one per interval and a summary, a line each), units in the names"},
     {"log-level", OPTION_CHOICE, FOR_ALL, AT(log_level), "error|warn|info|debug", "info", 0, 0,
      "least important lines to print on stderr"},
+    {"log-file", OPTION_TEXT, FOR_RUN, AT(log_file), "FILE", NULL, 0, 0,
+     "append the log there; SIGHUP opens it anew, as after it was moved away; none: stderr"},
     {"config", OPTION_TEXT, FOR_ALL, AT(config), "FILE", NULL, 0, 0,
      "read \"key = value\" lines, keys as the flags here, # starts a comment"},
     {"help", OPTION_HELP, FOR_ALL, AT(help), NULL, "false", 0, 0, "this text"},

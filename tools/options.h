@@ -76,7 +76,7 @@ struct options {
     const char *timestamps;             /* off, software, hardware */
     bool mlock;
     int64_t fifo; /* priority */
-    const char *log_level;
+    const char *log_level, *log_file;
     const char *config;
 
     /* run, cat, ws with tls:// or wss:// */

@@ -1,12 +1,13 @@
 /*
  * sluice run: the engine as a process of its own, with one connection or several. Prints one line
  * when one opens and one for its close record; ends in order on SIGINT and SIGTERM, shows the state
- * on SIGUSR1. A service manager that asks for it hears the same.
+ * on SIGUSR1, opens its log anew on SIGHUP. A service manager that asks for it hears the same.
  */
 #include "tools.h"
 
 #include "fail.h"
 #include "feeds.h"
+#include "log_file.h"
 #include "notify.h"
 #include "stat.h"
 #include "stop.h"
@@ -28,7 +29,8 @@ struct run {
     struct feed_end ends[FEEDS_MAX];
     uint32_t count, open; /* open: not closed for good */
     struct sluice_timer watchdog;
-    struct sluice_signal *dump; /* SIGUSR1 */
+    struct sluice_signal *dump, *reopen; /* SIGUSR1, SIGHUP */
+    const char *log_file;
 };
 
 static struct run run;
@@ -93,12 +95,23 @@ static void on_dump(struct sluice_signal *signal, void *user)
     }
 }
 
+static void on_reopen(struct sluice_signal *signal, void *user)
+{
+    (void)signal, (void)user;
+    if (log_file_open(run.log_file) == 0)
+        sluice_log(SLUICE_LOG_INFO, "log opened anew");
+}
+
 /* Ready: an upstream can attach; what arrives meanwhile waits for it. */
 static int begin_service(void)
 {
     int error = sluice_signal_create(&run.dump, run.engine.loop, SIGUSR1, on_dump, NULL);
     if (error)
         return fail_errno(error, "watching for SIGUSR1");
+    if (run.log_file)
+        error = sluice_signal_create(&run.reopen, run.engine.loop, SIGHUP, on_reopen, NULL);
+    if (error)
+        return fail_errno(error, "watching for SIGHUP");
     notify_open();
     uint64_t every_ns = notify_watchdog_ns();
     notify_say("READY=1\nSTATUS=connecting to %s%s", run.feeds[0].url,
@@ -115,6 +128,7 @@ static void end_service(void)
 {
     sluice_timer_stop(&run.watchdog);
     sluice_signal_destroy(run.dump);
+    sluice_signal_destroy(run.reopen);
     notify_close();
 }
 
@@ -205,6 +219,9 @@ static int say_ends(void)
 int cmd_run(struct options *o)
 {
     int failed = feeds_read(o, run.feeds, &run.count);
+    run.log_file = o->log_file;
+    if (!failed)
+        failed = log_file_open(run.log_file);
     if (!failed)
         failed = stop_install();
     if (!failed)

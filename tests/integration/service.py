@@ -8,10 +8,17 @@ import subprocess
 import tempfile
 import time
 
+from refusal import says
 from tap import check, check_equal, main, skip, source_dir, test
 from world import LIMIT_S, World, url_of, wait_until
 
 WATCHDOG_S = 0.4
+
+
+def read(path):
+    """A file's text."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 class Manager:
@@ -140,6 +147,24 @@ def sigusr1_shows_the_state():
         peer.close()
         cat.ends(0)
         engine.ends(0)
+
+
+@test
+def sighup_opens_the_log_anew():
+    with World() as w, w.listen() as listener:
+        log = w.path("log")
+        engine = w.engine(url_of(listener), "feed", "--log-file", log)
+        peer = w.accept(listener)
+        wait_until(lambda: " open: " in read(log), "the first line")
+        os.rename(log, w.path("old"))
+        engine.signal(signal.SIGHUP)
+        wait_until(lambda: os.path.exists(log) and "anew" in read(log), "the file to be opened anew")
+        peer.close()
+        engine.ends(0)
+        check("closed: peer-close" in read(log), read(log))
+        check(" open: " in read(w.path("old")) and "closed" not in read(w.path("old")), "the old one")
+        check_equal(engine.err(), "", "on stderr")
+        says(w.run("run", url_of(listener), "--log-file", w.path("no/such")), 2, "no/such")
 
 
 @test
