@@ -19,7 +19,7 @@ NOT_A_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 # ---- the connection ------------------------------------------------------------------------------
 
 @test
-def refused():
+def row_1_refused():
     with World() as w:
         url = f"tcp://127.0.0.1:{free_port()}"
         for command in commands(url):
@@ -46,7 +46,7 @@ def swallowing():
 
 
 @test
-def timed_out():
+def row_2_timed_out():
     with World() as w, swallowing() as url:
         for command in commands(url):
             answer = w.run(*command, "--connect-timeout", "0.3")
@@ -56,7 +56,7 @@ def timed_out():
 
 
 @test
-def timed_out_at_several_addresses():
+def rows_2_6_timed_out_at_several_addresses():
     """The limit is for all of them together."""
     with World() as w, swallowing() as url:
         port = url.rpartition(":")[2]
@@ -66,7 +66,7 @@ def timed_out_at_several_addresses():
 
 
 @test
-def signals_while_connecting():
+def row_64_signals_while_connecting():
     """However early they come: ends at once, leaves nothing."""
     with World() as w, swallowing() as url:
         for attempt in range(10):
@@ -81,7 +81,7 @@ def signals_while_connecting():
 
 
 @test
-def unresolvable():
+def row_4_unresolvable():
     """One that no name server is asked for: a label is at most 63 characters."""
     with World() as w:
         host = "x" * 64 + ".invalid"
@@ -91,7 +91,7 @@ def unresolvable():
 
 
 @test
-def unresolvable_by_the_name_server():
+def rows_4_5_unresolvable_by_the_name_server():
     with World() as w:
         answer = w.run("run", "tcp://no-such-host.invalid:80", "--connect-timeout", "3")
         if answer.code == 12:
@@ -134,7 +134,7 @@ def schemes_that_are_not_there():
 
 
 @test
-def reset_in_mid_stream():
+def row_7_reset_in_mid_stream():
     """14 for a cat of its own, for an engine, and for the cat attached to it; bytes before it count."""
     def reset(peer, data):
         peer.sendall(data)
@@ -171,7 +171,7 @@ def unsent(peer):
 # ---- the engine and its name ---------------------------------------------------------------------
 
 @test
-def name_taken():
+def row_24_name_taken():
     with World() as w, w.listen() as listener:
         first = w.engine(url_of(listener), "feed")
         for command in (["run", url_of(listener), "--name", "feed"],
@@ -187,7 +187,7 @@ def name_taken():
 
 
 @test
-def two_engines_race_for_a_name():
+def row_24_two_engines_race_for_a_name():
     """One gets it, the other is told."""
     with World() as w, w.listen() as listener:
         for round_ in range(5):
@@ -214,7 +214,7 @@ def no_engine_of_that_name():
 
 
 @test
-def stale_name():
+def row_23_stale_name():
     """The socket file of a dead engine: as if it were not there."""
     with World() as w, w.listen() as listener:
         engine = w.engine(url_of(listener), "stale")
@@ -245,7 +245,7 @@ def upstream_busy():
 
 
 @test
-def engine_killed_under_its_upstream():
+def row_22_engine_killed_under_its_upstream():
     """Noticed within a second, whatever the engine was doing."""
     for idle in ("sleep", "busy"):
         with World() as w, w.listen() as listener:
@@ -321,7 +321,7 @@ def root_may_look_into_an_engine_of_another_user():
 
 
 @test
-def directory_with_wrong_rights():
+def row_28_directory_with_wrong_rights():
     with World() as w:
         folder = os.path.join(w.runtime, "sluice")
         os.mkdir(folder)
@@ -331,7 +331,7 @@ def directory_with_wrong_rights():
 
 
 @test
-def directory_that_is_a_link():
+def row_28_directory_that_is_a_link():
     with World() as w:
         os.mkdir(w.path("elsewhere"), 0o700)
         os.symlink(w.path("elsewhere"), os.path.join(w.runtime, "sluice"))

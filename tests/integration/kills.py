@@ -78,7 +78,7 @@ def kill_one_engine(w, listener, source, number):
 
 
 @test
-def engines_killed_at_random_moments():
+def row_22_engines_killed_at_random_moments():
     """Under load; the last one lives, and everything comes through."""
     with World() as w, w.listen() as listener:
         source = w.write("source", DATA)

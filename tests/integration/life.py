@@ -56,7 +56,7 @@ def is_free(w, name):
 # ---- upstreams that come and go ------------------------------------------------------------------
 
 @test
-def stale_socket_file_is_replaced_silently():
+def row_23_stale_socket_file_is_replaced_silently():
     with World() as w, w.listen() as listener:
         first = w.engine(url_of(listener), "feed")
         peer = w.accept(listener)
@@ -105,7 +105,7 @@ def relay(w, listener, data, number, attempts):
 
 
 @test
-def upstreams_follow_each_other_byte_exactly():
+def row_21_upstreams_follow_each_other_byte_exactly():
     """SIGINT: what the next one prints begins exactly where the last one stopped."""
     random.seed(1)
     data = noise(12 * MIB)
@@ -118,7 +118,7 @@ def upstreams_follow_each_other_byte_exactly():
 
 
 @test
-def upstreams_killed_at_random_moments():
+def row_21_upstreams_killed_at_random_moments():
     """SIGKILL: nothing is skipped; only what was printed and not yet released may come again."""
     data = noise(12 * MIB, 2)
     for round_ in range(10 if is_long() else 3):
@@ -340,7 +340,7 @@ def stat_of_a_stopped_engine():
 
 
 @test
-def two_engines():
+def row_24_two_engines():
     """Two names, two streams, nothing mixed."""
     one, two = noise(4 * MIB, 5), noise(4 * MIB, 6)
     with World() as w, w.listen() as listener:
@@ -390,7 +390,7 @@ def send_until_blocked(peer, data):
 
 
 @test
-def stalled_upstream_pushes_back():
+def row_19_stalled_upstream_pushes_back():
     """A stopped cat: the peer's send blocks, nothing is lost, all arrives when it goes on."""
     data = noise(24 * MIB, 7)
     with World() as w, w.listen() as listener:
@@ -416,7 +416,7 @@ def stalled_upstream_pushes_back():
 
 
 @test
-def stalled_peer_pushes_back():
+def row_14_stalled_peer_pushes_back():
     """A peer that does not read: cat's stdin blocks, nothing is lost, all arrives when it reads."""
     data = noise(24 * MIB, 8)
     with World() as w, w.listen(rcvbuf=65536) as listener:
@@ -439,7 +439,7 @@ def stalled_peer_pushes_back():
 
 
 @test
-def small_rings_big_stream():
+def row_20_small_rings_big_stream():
     """200 MB through the smallest rings, both idle modes that sleep and spin."""
     size = 200_000_000 // SLOWER
     block = noise(MIB, 9)
@@ -516,7 +516,7 @@ def fill_outbox(w, listener, *flags):
 
 
 @test
-def sigterm_drains():
+def row_64_sigterm_drains():
     """The peer gets all that was committed, then FIN; the engine ends with 0."""
     with World() as w, w.listen(rcvbuf=16384) as listener:
         engine, peer, _ = fill_outbox(w, listener)
@@ -531,7 +531,7 @@ def sigterm_drains():
 
 
 @test
-def second_sigterm_ends_at_once():
+def row_65_second_sigterm_ends_at_once():
     """What could not be sent is counted, the peer sees the end."""
     with World() as w, w.listen(rcvbuf=16384) as listener:
         engine, peer, _ = fill_outbox(w, listener)
@@ -550,7 +550,7 @@ def second_sigterm_ends_at_once():
 
 
 @test
-def sigterm_with_a_peer_that_never_ends():
+def row_64_sigterm_with_a_peer_that_never_ends():
     """The drain has a limit: the engine ends although the peer does not close."""
     with World() as w, w.listen() as listener:
         engine = w.engine(url_of(listener), "feed")

@@ -55,7 +55,7 @@ def codes_with_few_descriptors(w, *flags):
 
 
 @test
-def too_few_descriptors():
+def row_61_too_few_descriptors():
     """However few: one line that names the limit, and nothing is left. (3: the loader gives up.)"""
     with World() as w:
         for flags in ([], ["--backend", "ev"]):

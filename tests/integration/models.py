@@ -235,7 +235,7 @@ def breaks_in(w, thread, url, *flags):
 
 
 @test
-def a_thread_that_fails_ends_the_engine_in_order():
+def row_74_a_thread_that_fails_ends_the_engine_in_order():
     if is_sanitized():
         skip("LeakSanitizer does not work under strace")
     with World() as w:
@@ -389,7 +389,7 @@ class Flow:
 
 
 @test
-def who_is_stopped_goes_on():
+def row_66_who_is_stopped_goes_on():
     """SIGSTOP of upstream, peer and engine in turn, bytes under way in both directions."""
     data = noise(16 << 20)
     for model in ("two-thread", "three-thread"):

@@ -160,7 +160,7 @@ def each_connection_has_its_own_bytes_over_tls():
 
 
 @test
-def row_65_silence_ends_it_and_another_follows():
+def row_69_silence_ends_it_and_another_follows():
     with world() as w, w.listen() as listener:
         engine = w.engine(url_of(listener), "feed", *SOON, "--silence", "0.4")
         peer = w.accept(listener)

@@ -97,7 +97,7 @@ def nginx_keeps_alive_for_two_requests():
 
 
 @test
-def socat_echoes_10_mb_and_ends_after_our_half_close():
+def row_13_socat_echoes_10_mb_and_ends_after_our_half_close():
     with World() as w:
         data = noise(10 * MIB)
         port = w.socat("TCP-LISTEN:0,bind=127.0.0.1", "EXEC:cat")
@@ -122,7 +122,7 @@ def socat_echoes_10_mb_through_an_engine_of_its_own():
 
 
 @test
-def socat_reads_slowly():
+def row_14_socat_reads_slowly():
     """The peer reads nothing for a while, then in small pieces: the outbox fills, nothing is lost."""
     with World() as w:
         data = noise(4 * MIB, 5)
@@ -300,7 +300,7 @@ def ws_8_mib_and_64_mib():
 
 
 @test
-def ws_message_over_the_limit_is_refused():
+def row_17_ws_message_over_the_limit_is_refused():
     async def script(connection):
         with contextlib.suppress(websockets.ConnectionClosed, OSError):
             await connection.send(b"x" * (64 * MIB + 1))
@@ -359,7 +359,7 @@ def ws_server_closes():
 
 
 @test
-def ws_sends_up_to_half_the_outbox():
+def row_17_ws_sends_up_to_half_the_outbox():
     """The longest message passes; one byte more is refused, and the line names the limit."""
     with World() as w:
         answer = w.run("ws", "--help")

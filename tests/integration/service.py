@@ -150,7 +150,7 @@ def sigusr1_shows_the_state():
 
 
 @test
-def sighup_opens_the_log_anew():
+def row_65_sighup_opens_the_log_anew():
     with World() as w, w.listen() as listener:
         log = w.path("log")
         engine = w.engine(url_of(listener), "feed", "--log-file", log)
@@ -165,6 +165,20 @@ def sighup_opens_the_log_anew():
         check(" open: " in read(w.path("old")) and "closed" not in read(w.path("old")), "the old one")
         check_equal(engine.err(), "", "on stderr")
         says(w.run("run", url_of(listener), "--log-file", w.path("no/such")), 2, "no/such")
+
+
+@test
+def row_63_a_log_that_is_full_stops_nothing():
+    with World() as w, w.listen() as listener:
+        engine = w.engine(url_of(listener), "feed", "--log-file", "/dev/full")
+        cat = w.cat("feed")
+        peer = w.accept(listener)
+        peer.sendall(b"all the same")
+        check_equal(cat.stdout.read(12), b"all the same", "what came")
+        cat.stdin.close()
+        peer.close()
+        cat.ends(0)
+        engine.ends(0)
 
 
 @test

@@ -246,7 +246,7 @@ static void release_three_and_stay(int tell)
         pause();
 }
 
-Test(attach, a_killed_upstream_leaves_no_gap)
+Test(attach, row_21_a_killed_upstream_leaves_no_gap)
 {
     create();
     for (int i = 0; i < 5; i++)
@@ -264,7 +264,7 @@ Test(attach, a_killed_upstream_leaves_no_gap)
 
 /* A release is two stores. One killed between them must not leave the next one a ring that it
  * takes for nonsense: see release_upstream(). */
-Test(attach, an_upstream_killed_within_a_release_leaves_a_ring_one_can_read)
+Test(attach, row_21_an_upstream_killed_within_a_release_leaves_a_ring_one_can_read)
 {
     const struct sluice_meta *m;
     create();
@@ -371,7 +371,7 @@ Test(attach, a_waiting_client_learns_at_once_that_the_engine_was_killed, .timeou
     kill_and_expect_the_end(SIGKILL);
 }
 
-Test(attach, what_a_dead_engine_published_can_still_be_read)
+Test(attach, row_22_what_a_dead_engine_published_can_still_be_read)
 {
     struct sluice_client *c;
     struct sluice_state s;

@@ -99,7 +99,7 @@ static void refuse_hello(const struct link_message *hello)
     sluice_channel_destroy(ch);
 }
 
-Test(handshake, a_client_of_another_layout_is_refused)
+Test(handshake, row_29_a_client_of_another_layout_is_refused)
 {
     struct link_message hello = saying(LINK_HELLO, SLUICE_UPSTREAM);
     hello.layout++;
@@ -275,7 +275,7 @@ static void make_private(struct sluice_channel **ch, struct sluice_client **up)
     cr_assert_eq(sluice_attach_local(up, *ch, SLUICE_UPSTREAM), 0);
 }
 
-Test(handshake, an_engine_of_another_layout_or_with_garbage_is_refused)
+Test(handshake, row_29_an_engine_of_another_layout_or_with_garbage_is_refused)
 {
     struct sluice_channel *ch;
     struct sluice_client *up;

@@ -112,7 +112,7 @@ static void expect_tails_refused(struct sluice_outbox *box, struct ring_tails *t
     cr_expect_eq(sluice_outbox_refresh(box), (int64_t)slots);
 }
 
-Test(hostile, tails_of_an_outbox_that_lie_are_refused)
+Test(hostile, row_25_tails_of_an_outbox_that_lie_are_refused)
 {
     struct sluice_outbox *box = &writer_of(liar)->outbox;
     for (uint8_t i = 0; i < 3; i++)
@@ -122,7 +122,7 @@ Test(hostile, tails_of_an_outbox_that_lie_are_refused)
     expect_tails_refused(box, &liar->mine->outbox);
 }
 
-Test(hostile, tails_of_pongs_that_lie_are_refused)
+Test(hostile, row_25_tails_of_pongs_that_lie_are_refused)
 {
     void *room;
     struct sluice_outbox *box = &writer_of(liar)->pongs;
@@ -144,7 +144,7 @@ static void forge_slot(struct sluice_client *c, uint64_t n, uint32_t bytes, uint
     atomic_store(&words[1], bytes | (uint64_t)1 << 32 | (uint64_t)type << 48);
 }
 
-Test(hostile, slots_that_lie_are_refused)
+Test(hostile, row_26_slots_that_lie_are_refused)
 {
     struct sluice_message m;
     struct sluice_outbox *box = &writer_of(liar)->outbox;
@@ -196,7 +196,7 @@ static void *flip_slot(void *arg)
 }
 
 /* What was checked is what is used: the slot is loaded once. */
-Test(hostile, a_slot_that_changes_under_the_check_is_taken_whole_or_refused)
+Test(hostile, row_26_a_slot_that_changes_under_the_check_is_taken_whole_or_refused)
 {
     pthread_t flipper;
     struct sluice_outbox *box = &writer_of(liar)->outbox;
@@ -237,7 +237,7 @@ static void expect_thrown_out(const char *lie)
 }
 
 /* Entries 0 to 4 of 100 bytes, the first released. */
-Test(hostile, heads_of_the_inbox_that_lie_are_refused)
+Test(hostile, row_25_heads_of_the_inbox_that_lie_are_refused)
 {
     static const struct {
         const char *what;

@@ -155,7 +155,7 @@ Test(hostile_engine, entries_that_sum_past_the_inbox_are_refused)
 }
 
 /* The lease is on memory that the engine may still write: what was checked must be what counts. */
-Test(hostile_engine, entries_that_change_after_the_peek_move_nobody_out_of_bounds)
+Test(hostile_engine, row_26_entries_that_change_after_the_peek_move_nobody_out_of_bounds)
 {
     static const uint64_t offsets[] = {0, 299, 301, 1000, 1ull << 63, UINT64_MAX};
     const struct sluice_meta *m;

@@ -56,7 +56,7 @@ Test(inbox, entries_follow_each_other_over_many_laps)
     cr_assert_eq(sluice_inbox_position(up), next);
 }
 
-Test(inbox, full_metadata_merges_and_loses_nothing)
+Test(inbox, row_20_full_metadata_merges_and_loses_nothing)
 {
     const struct sluice_meta *m;
     for (int i = 0; i < 200; i++)
@@ -184,7 +184,7 @@ Test(inbox, one_more_than_fits_is_our_bug, .signal = SIGABRT)
         serve_control(ch, SLUICE_EVENT_EOF);
 }
 
-Test(inbox, a_full_inbox_leaves_no_room)
+Test(inbox, row_19_a_full_inbox_leaves_no_room)
 {
     const struct sluice_meta *m;
     serve_bytes(ch, 65536);
@@ -241,7 +241,7 @@ Test(inbox, some_of_many_can_be_released)
     cr_expect_eq(m[0].msg_inbox_offset, 300u);
 }
 
-Test(inbox, an_observer_sees_the_same_and_gates_nothing)
+Test(inbox, row_75_an_observer_sees_the_same_and_gates_nothing)
 {
     const struct sluice_meta *m;
     serve_bytes(ch, 500);

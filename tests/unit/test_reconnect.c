@@ -510,7 +510,7 @@ Test(reconnect, destroyed_while_it_waits)
 
 /* ---- silence ---- */
 
-Test(reconnect, silence_ends_a_connection_and_bytes_keep_it)
+Test(reconnect, row_69_silence_ends_a_connection_and_bytes_keep_it)
 {
     config.silence_ns = 1000 * MS;
     create_again();

@@ -72,7 +72,7 @@ Test(rendezvous, nobody_has_the_name)
     cr_expect_eq(sluice_channel_owner(NAME), 0);
 }
 
-Test(rendezvous, the_socket_of_a_dead_engine_is_replaced)
+Test(rendezvous, row_23_the_socket_of_a_dead_engine_is_replaced)
 {
     struct sluice_client *c;
     struct sluice_channel *ch;
@@ -88,7 +88,7 @@ Test(rendezvous, the_socket_of_a_dead_engine_is_replaced)
     sluice_channel_destroy(ch);
 }
 
-Test(rendezvous, a_live_engine_keeps_its_name)
+Test(rendezvous, row_24_a_live_engine_keeps_its_name)
 {
     struct sluice_channel *ch, *other;
     pid_t owner = start_owner();
@@ -172,7 +172,7 @@ Test(rendezvous, bad_names_are_refused)
     }
 }
 
-Test(rendezvous, a_directory_open_to_others_is_refused)
+Test(rendezvous, row_28_a_directory_open_to_others_is_refused)
 {
     static const mode_t bad[] = {0755, 0770, 0707, 0701, 0720};
     struct sluice_channel *ch;
@@ -187,7 +187,7 @@ Test(rendezvous, a_directory_open_to_others_is_refused)
     sluice_channel_destroy(ch);
 }
 
-Test(rendezvous, a_directory_of_somebody_else_is_refused)
+Test(rendezvous, row_28_a_directory_of_somebody_else_is_refused)
 {
     struct sluice_channel *ch;
     if (geteuid() != 0)
@@ -197,7 +197,7 @@ Test(rendezvous, a_directory_of_somebody_else_is_refused)
     cr_expect_eq(create_named(&ch, NAME), -EACCES);
 }
 
-Test(rendezvous, a_link_in_place_of_the_directory_is_refused)
+Test(rendezvous, row_28_a_link_in_place_of_the_directory_is_refused)
 {
     struct sluice_channel *ch;
     cr_assert_eq(symlink("/tmp", serve_path(NULL)), 0);

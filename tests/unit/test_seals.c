@@ -94,7 +94,7 @@ Test(seals, the_engines_memory_cannot_be_mapped_writable)
     expect_unmappable_when_reopened(engine_fd);
 }
 
-Test(seals, the_engines_memory_cannot_be_written_punched_or_resized)
+Test(seals, row_27_the_engines_memory_cannot_be_written_punched_or_resized)
 {
     expect_unwritable(engine_fd);
     expect_unresizable(engine_fd);
@@ -133,7 +133,7 @@ Test(seals, nobody_else_can_write_a_writers_memory)
     expect_unwritable(writer_fd);
 }
 
-Test(seals, a_writer_cannot_resize_its_memory)
+Test(seals, row_27_a_writer_cannot_resize_its_memory)
 {
     expect_unresizable(writer_fd);
 }

@@ -176,7 +176,7 @@ Test(transport, an_upstream_that_comes_back_stops_the_drain_limit)
 }
 
 /* One SEND of a long message to a peer that reads slowly: slow is not silent. */
-Test(transport, a_slow_peer_gets_what_was_queued)
+Test(transport, row_12_a_slow_peer_gets_what_was_queued)
 {
     static uint8_t sink[100];
     const size_t bytes = 100000;
@@ -264,7 +264,7 @@ static void send_while_turning(int fd, size_t bytes)
 /* The peer sent, closed, and is gone; a message of ours is answered by RST. What it had sent stands
  * in the kernel behind a full inbox, and is still delivered. (As much as fits there: before 6.6 a
  * window was half the buffer, which net.core.rmem_max may keep at 416 KiB.) */
-Test(transport_on_uring, a_failed_send_loses_nothing_that_was_received)
+Test(transport_on_uring, row_7_a_failed_send_loses_nothing_that_was_received)
 {
     char url[64];
     const struct sluice_loop_config loop_cfg = {.idle = SLUICE_IDLE_BUSY};

@@ -138,7 +138,7 @@ Test(tx, two_writers_take_turns)
     cr_expect_eq(run_of(&at, 'x'), BATCH);
 }
 
-Test(tx, a_pong_waits_for_the_end_of_a_message)
+Test(tx, row_16_a_pong_waits_for_the_end_of_a_message)
 {
     static const size_t bytes = 500000; /* sent in two pieces */
     sluice_sim_set_default_window(loop->be, 1000);
@@ -152,7 +152,7 @@ Test(tx, a_pong_waits_for_the_end_of_a_message)
         cr_assert_eq(stream[i], 'u');
 }
 
-Test(tx, what_was_meant_for_an_earlier_connection_is_dropped)
+Test(tx, row_59_what_was_meant_for_an_earlier_connection_is_dropped)
 {
     struct sluice_state st;
     put(upstream, 'a', MESSAGE_BYTES, 1);
@@ -166,7 +166,7 @@ Test(tx, what_was_meant_for_an_earlier_connection_is_dropped)
     cr_expect_eq(st.counters[SLUICE_COUNTER_stale_messages], 1u);
 }
 
-Test(tx, nothing_follows_a_close)
+Test(tx, row_13_nothing_follows_a_close)
 {
     void *room;
     struct sluice_state st;
