@@ -155,7 +155,8 @@ bool sluice_inbox_refresh(struct sluice_channel *ch);
 /* The upstream is gone: its last releases. */
 void sluice_inbox_upstream_left(struct sluice_channel *ch);
 
-/* It lied: the one that follows must find heads that fit each other. */
+/* It is gone: the one that follows must find heads that fit each other, and something to release.
+ */
 void sluice_inbox_settle(struct sluice_channel *ch);
 
 /* Position below which bytes are free to be received into. Looks at the upstream's head again. */

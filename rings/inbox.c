@@ -37,11 +37,16 @@ static uint64_t start_of_oldest(const struct sluice_inbox *in)
     return in->has_pending ? in->pending.msg_inbox_offset : in->tail;
 }
 
-/* Bytes that were given back under an entry may be overwritten: it is not shown to the next one. */
+/* Bytes that were given back under an entry may be overwritten: it is not shown to the next one.
+ * And bytes that were kept behind their entries are given back when nothing else fits beside them:
+ * nothing would ever come that the next one could release. */
 void sluice_inbox_settle(struct sluice_channel *ch)
 {
-    while (ch->inbox.head > start_of_oldest(&ch->inbox))
-        ch->inbox.meta_head++;
+    struct sluice_inbox *in = &ch->inbox;
+    while (in->head > start_of_oldest(in))
+        in->meta_head++;
+    if (start_of_oldest(in) == in->head + in->bytes)
+        in->head += in->bytes;
 }
 
 /* Entries are released before their bytes, so one that was killed at any moment leaves heads that
@@ -51,6 +56,8 @@ void sluice_inbox_upstream_left(struct sluice_channel *ch)
     struct sluice_writer *w = &ch->writers[ch->upstream];
     if (sluice_inbox_refresh(ch) && ch->inbox.head > start_of_oldest(&ch->inbox))
         sluice_channel_throw_out(ch, w);
+    else
+        sluice_inbox_settle(ch);
 }
 
 uint64_t sluice_inbox_limit(struct sluice_channel *ch)

@@ -2,6 +2,7 @@
  * MSG_INBOX and MSG_METADATA between one engine and its clients, on one thread. Attaching is
  * test_attach.c's, lies are test_hostile.c's.
  */
+#include "rings/client.h"
 #include "tests/support/serve.h"
 
 #include <criterion/criterion.h>
@@ -227,6 +228,42 @@ Test(inbox, kept_bytes_bound_what_the_engine_may_lend)
     cr_expect_eq(sluice_inbox_release(up, 1), -EINVAL);          /* none peeked at */
     cr_assert_eq(sluice_inbox_release_to(up, 0, 2000), 0);
     cr_expect_eq(sluice_inbox_limit(ch), 65536u + 2000);
+}
+
+/* Killed between the two stores of sluice_inbox_release(), when that was all there was and the
+ * inbox full: there is no entry whose release would give the bytes back. */
+Test(inbox, an_upstream_that_died_while_it_released_all_leaves_room)
+{
+    const struct sluice_meta *m;
+    serve_bytes(ch, 65000);
+    serve_bytes(ch, 536);
+    cr_assert_eq(sluice_inbox_peek(up, &m, 64), 2);
+    atomic_store(&up->mine->meta_head, 2);
+    sluice_detach(up);
+    up = NULL;
+    cr_assert_gt(serve_once(ch, 1000), 0);
+    cr_expect_eq(ch->inbox.tail, 65536u);
+    cr_expect_eq(sluice_inbox_limit(ch), 2 * 65536u);
+    cr_assert_eq(sluice_attach_local(&up, ch, SLUICE_UPSTREAM), 0);
+    serve_bytes(ch, 65536);
+    cr_assert_eq(sluice_inbox_peek(up, &m, 64), 1);
+    cr_expect_eq(m[0].msg_inbox_offset, 65536u);
+}
+
+/* Not when there is room for more: what it kept may be half of a message. */
+Test(inbox, bytes_that_were_kept_wait_for_the_next_upstream)
+{
+    const struct sluice_meta *m;
+    serve_bytes(ch, 65535);
+    cr_assert_eq(sluice_inbox_peek(up, &m, 64), 1);
+    cr_assert_eq(sluice_inbox_release_to(up, 1, 0), 0);
+    sluice_detach(up);
+    up = NULL;
+    cr_assert_gt(serve_once(ch, 1000), 0);
+    cr_expect_eq(sluice_inbox_limit(ch), 65536u);
+    cr_assert_eq(sluice_attach_local(&up, ch, SLUICE_UPSTREAM), 0);
+    cr_expect_eq(sluice_inbox_position(up), 0u);
+    expect_bytes(up, 0, 65535);
 }
 
 Test(inbox, some_of_many_can_be_released)
