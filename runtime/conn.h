@@ -77,6 +77,8 @@ struct sluice_tls_facts {
     const char *alpn;     /* "" without */
     const char *verified; /* "chain", "chain+pin", "pin", "none" */
     char peer[128];       /* subject of the peer's certificate; "" without one */
+    bool resumed;         /* an earlier session goes on: nobody was verified anew */
+    bool ticket;          /* with resume: the next connection to this host may be resumed */
 };
 
 /* ---- connections ------------------------------------------------------------------------------

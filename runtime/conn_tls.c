@@ -312,7 +312,9 @@ int sluice_conn_tls(const struct sluice_conn *c, struct sluice_tls_facts *out)
                                      .version = info.version,
                                      .cipher = info.cipher,
                                      .alpn = info.alpn,
-                                     .verified = info.verified};
+                                     .verified = info.verified,
+                                     .resumed = info.resumed,
+                                     .ticket = info.ticket};
     snprintf(out->peer, sizeof(out->peer), "%s", info.peer);
     return 0;
 }

@@ -127,6 +127,8 @@ struct sluice_tls_info {
     const char *verified; /* "chain", "chain+pin", "pin", "none" */
     char peer[128];       /* subject of the peer's certificate, printable; "" without one */
     char doubt[128];      /* no_verify: what would have been refused; "" if nothing */
+    bool resumed;         /* an earlier session goes on: what it verified was not shown again */
+    bool ticket;          /* resume: one is there for the next session */
 };
 
 struct sluice_tls_provider {

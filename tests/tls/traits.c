@@ -13,6 +13,7 @@ static const struct tls_traits table[] = {
         .unexpected_alert = 10, /* unexpected_message */
         .no_version_alert = 70, /* protocol_version */
         .tells_secrets = true,
+        .resumes = true,
         .cipher_patterns = true,
     },
     {

@@ -12,6 +12,7 @@ struct tls_traits {
     int unexpected_alert;   /* what a peer hears of a record that may not be; -1: nothing */
     int no_version_alert;   /* and of no version in common */
     bool tells_secrets;     /* --keylog; else it is refused */
+    bool resumes;           /* a client's config.resume; else it is refused */
     bool cipher_patterns;   /* "ALL", "@SECLEVEL=0"; else they are refused */
     bool rekey_always_asks; /* a KeyUpdate always asks the peer for one */
     bool wants_names_below_constraints; /* authorities without a host's name are refused there */

@@ -46,20 +46,34 @@ Test(tls_config, files_that_are_missing_or_wrong)
     REFUSED(server_config, client_cert, SLUICE_TLS_CERT_ASK, "ca");
 }
 
+static void expect_unsupported(const struct sluice_tls_config *cfg, const char *what)
+{
+    struct sluice_tls_context *ctx = (void *)&ctx;
+    struct sluice_tls_error err;
+    cr_expect_eq(tls_provider()->context_create(&ctx, cfg, &err), -ENOTSUP);
+    cr_expect_null(ctx);
+    cr_expect_eq(err.reason, SLUICE_REASON_UNSUPPORTED);
+    cr_expect(strstr(err.text, what) && strstr(err.text, "--tls-provider"), "%s", err.text);
+}
+
 Test(tls_config, a_key_log_that_cannot_be)
 {
     struct sluice_tls_config cfg = client_config();
-    struct sluice_tls_context *ctx = (void *)&ctx;
-    struct sluice_tls_error err;
     cfg.keylog = "/nowhere/keys";
-    if (traits()->tells_secrets) {
+    if (traits()->tells_secrets)
         expect_refused(&cfg, "keylog");
-        return;
-    }
-    cr_expect_eq(tls_provider()->context_create(&ctx, &cfg, &err), -ENOTSUP);
-    cr_expect_null(ctx);
-    cr_expect_eq(err.reason, SLUICE_REASON_UNSUPPORTED);
-    cr_expect(strstr(err.text, "keylog") && strstr(err.text, "--tls-provider"), "%s", err.text);
+    else
+        expect_unsupported(&cfg, "keylog");
+}
+
+Test(tls_config, resumption_where_there_is_none)
+{
+    struct sluice_tls_config cfg = client_config();
+    cfg.resume = true;
+    if (traits()->resumes)
+        tls_provider()->context_destroy(must_context(&cfg));
+    else
+        expect_unsupported(&cfg, "resume");
 }
 
 Test(tls_config, our_own_certificate_must_be_strong_as_well)

@@ -125,12 +125,12 @@ static void set_options(struct sluice_tls_context *ctx, const struct sluice_tls_
 {
     static const uint8_t session_id_context[] = "sluice";
     SSL_CTX *ssl = ctx->ssl;
-    bool tickets = cfg->role == SLUICE_TLS_SERVER && cfg->tickets;
+    bool gives = cfg->role == SLUICE_TLS_SERVER && cfg->tickets;
     SSL_CTX_clear_options(ssl, SSL_OP_LEGACY_SERVER_CONNECT |
                                    SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION | SSL_OP_NO_TICKET);
     SSL_CTX_set_options(ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                 (tickets ? 0 : SSL_OP_NO_TICKET));
+                                 (gives || ctx->resume ? 0 : SSL_OP_NO_TICKET));
     SSL_CTX_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     /* SSL_read() comes back after each control record: they are counted, and their answers find
      * room. */
@@ -138,7 +138,7 @@ static void set_options(struct sluice_tls_context *ctx, const struct sluice_tls_
     SSL_CTX_set_read_ahead(ssl, 0); /* nothing is taken beyond a record */
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_session_id_context(ssl, session_id_context, sizeof(session_id_context));
-    SSL_CTX_set_num_tickets(ssl, tickets ? 2 : 0);
+    SSL_CTX_set_num_tickets(ssl, gives ? 2 : 0);
     SSL_CTX_set_info_callback(ssl, openssl_info_callback);
     SSL_CTX_set_keylog_callback(ssl, openssl_on_secret);
 }
@@ -176,6 +176,7 @@ int openssl_context_create(struct sluice_tls_context **out, const struct sluice_
     ctx->keylog_fd = -1;
     ctx->role = cfg->role;
     ctx->alpn_required = cfg->alpn_required;
+    ctx->resume = cfg->role == SLUICE_TLS_CLIENT && cfg->resume;
     int rc = configure(ctx, cfg, err);
     if (rc) {
         openssl_context_destroy(ctx);
@@ -190,6 +191,7 @@ void openssl_context_destroy(struct sluice_tls_context *ctx)
     /* acq_rel: whoever frees it has seen what the others did with it */
     if (!ctx || atomic_fetch_sub_explicit(&ctx->references, 1, memory_order_acq_rel) > 1)
         return;
+    SSL_SESSION_free(ctx->ticket.session);
     SSL_CTX_free(ctx->ssl);
     if (ctx->keylog_fd >= 0)
         close(ctx->keylog_fd);

@@ -9,6 +9,12 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
+/* The newest ticket, and who gave it. */
+struct openssl_ticket {
+    SSL_SESSION *session; /* NULL: none came yet */
+    char host[TLS_NAME_BYTES];
+};
+
 struct sluice_tls_context {
     atomic_uint references; /* its creator's and one per session */
     SSL_CTX *ssl;
@@ -17,6 +23,8 @@ struct sluice_tls_context {
     int keylog_fd; /* -1: none */
     struct sluice_tls_target target;
     struct sluice_tls_alpn alpn;
+    bool resume;
+    struct openssl_ticket ticket;
 };
 
 struct openssl_secret {
@@ -41,6 +49,7 @@ struct openssl_session {
     bool took, starved;          /* in this call: some of the window, and wanted more than it had */
     uint32_t idle_calls;         /* that did neither, in a row */
     int alert_in, alert_out;     /* the last fatal ones, -1: none */
+    char host[TLS_NAME_BYTES];   /* resume: whose tickets are taken and offered; "": nobody's */
     char verify_name[TLS_NAME_BYTES];
     char alpn[TLS_ALPN_BYTES];
     char doubt[128]; /* what verification would have said */
@@ -72,6 +81,11 @@ int openssl_verify_target(struct openssl_session *o, const char *host,
                           struct sluice_tls_error *err);
 /* Subject, or else the first name, escaped to printable ASCII. */
 void openssl_subject(X509 *cert, char *out, size_t out_bytes);
+
+/* ---- ticket.c: sessions that are resumed; for clients whose configuration says so ---- */
+void openssl_ticket_offer(struct openssl_session *o, const char *host); /* the one there is */
+void openssl_ticket_keep(struct openssl_session *o); /* the one that may have come just now */
+bool openssl_ticket_waits(const struct openssl_session *o); /* for the next session of its host */
 
 /* ---- bio.c ---- */
 BIO *openssl_bio_create(struct openssl_session *o); /* NULL: out of memory */

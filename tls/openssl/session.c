@@ -40,6 +40,7 @@ static int set_up(struct openssl_session *o, const char *host, struct sluice_tls
         SSL_set_accept_state(o->ssl);
     else
         SSL_set_connect_state(o->ssl);
+    openssl_ticket_offer(o, host);
     return openssl_verify_target(o, host, err);
 }
 
@@ -110,6 +111,7 @@ static int finish_handshake(struct openssl_session *o)
                                "the peer chose no protocol by ALPN");
     o->base.version = (uint16_t)SSL_version(o->ssl);
     o->base.state = SLUICE_TLS_OPEN;
+    openssl_ticket_keep(o); /* TLS 1.2 */
     return 0;
 }
 
@@ -147,6 +149,7 @@ static int count_control(struct openssl_session *o)
         return sluice_tls_fail(s, SLUICE_REASON_INTERNAL, "OpenSSL turns in circles");
     }
     o->idle_calls = 0;
+    openssl_ticket_keep(o); /* TLS 1.3 */
     return sluice_tls_count_control(s);
 }
 
@@ -246,7 +249,9 @@ static void info(const struct sluice_tls_session *s, struct sluice_tls_info *out
     *out = (struct sluice_tls_info){.version = SSL_get_version(o->ssl),
                                     .cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(o->ssl)),
                                     .alpn = o->alpn,
-                                    .verified = "none"};
+                                    .verified = "none",
+                                    .resumed = SSL_session_reused(o->ssl) == 1,
+                                    .ticket = openssl_ticket_waits(o)};
     if (cert) {
         openssl_subject(cert, out->peer, sizeof(out->peer));
         out->verified = chain ? pin ? "chain+pin" : "chain" : pin ? "pin" : "none";

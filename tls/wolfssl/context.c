@@ -108,11 +108,16 @@ static void set_verification(struct sluice_tls_context *ctx, const struct sluice
 }
 
 /* Debian builds without HAVE_SECRET_CALLBACK. */
-static int refuse_keylog(struct sluice_tls_error *err)
+static int refuse(const struct sluice_tls_config *cfg, struct sluice_tls_error *err)
 {
-    sluice_tls_error_set(err, SLUICE_REASON_UNSUPPORTED,
-                         "keylog: wolfSSL tells nobody its secrets: use --tls-provider openssl");
-    return -ENOTSUP;
+    if (cfg->keylog)
+        sluice_tls_error_set(
+            err, SLUICE_REASON_UNSUPPORTED,
+            "keylog: wolfSSL tells nobody its secrets: use --tls-provider openssl");
+    else if (cfg->role == SLUICE_TLS_CLIENT && cfg->resume)
+        sluice_tls_error_set(err, SLUICE_REASON_UNSUPPORTED,
+                             "resume: not with wolfSSL here: use --tls-provider openssl");
+    return err->reason ? -ENOTSUP : 0;
 }
 
 static int configure(struct sluice_tls_context *ctx, const struct sluice_tls_config *cfg,
@@ -126,7 +131,7 @@ static int configure(struct sluice_tls_context *ctx, const struct sluice_tls_con
     if ((rc = wolfssl_load_trust(&ctx->trust, cfg, err)) ||
         (rc = wolfssl_load_identity(ctx->ssl, cfg, err)) || (rc = set_alpn(ctx, cfg->alpn, err)))
         return rc;
-    return cfg->keylog ? refuse_keylog(err) : 0;
+    return refuse(cfg, err);
 }
 
 int wolfssl_context_create(struct sluice_tls_context **out, const struct sluice_tls_config *cfg,

@@ -241,8 +241,11 @@ static void info(const struct sluice_tls_session *s, struct sluice_tls_info *out
     const struct wolfssl_session *w = (const struct wolfssl_session *)s;
     SLUICE_CHECK(s->magic == SLUICE_TLS_MAGIC);
     bool chain = !w->ctx->target.no_verify, pin = w->ctx->target.pin_count > 0;
-    *out = (struct sluice_tls_info){
-        .version = w->version, .cipher = w->cipher, .alpn = w->alpn, .verified = "none"};
+    *out = (struct sluice_tls_info){.version = w->version,
+                                    .cipher = w->cipher,
+                                    .alpn = w->alpn,
+                                    .verified = "none",
+                                    .resumed = wolfSSL_session_reused(w->ssl) == 1};
     if (w->has_peer)
         out->verified = chain ? pin ? "chain+pin" : "chain" : pin ? "pin" : "none";
     memcpy(out->peer, w->peer, sizeof(out->peer));
