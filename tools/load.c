@@ -58,6 +58,7 @@ static int plan_target(struct load_plan *plan, struct options *o)
             return failed;
     }
     plan->path = o->path;
+    plan->tls = !plan->by_channel && strncmp(plan->url, "tls://", 6) == 0;
     plan->kind = frames ? WIRE_FRAMES : o->verify ? WIRE_CHECKED : WIRE_RAW;
     return 0;
 }
@@ -70,7 +71,6 @@ static int plan_numbers(struct load_plan *plan, const struct options *o)
     plan->size_min = (uint32_t)o->size_bytes.least;
     plan->size_max = (uint32_t)o->size_bytes.most;
     plan->verify = o->verify;
-    plan->by_channel = o->engine || o->in_process;
     if (plan->mode == LOAD_RATE && o->rate == 0)
         return fail_remedy(SLUICE_REASON_USAGE, "give --rate R, messages per second", "load rate");
     if (plan->mode != LOAD_RATE && o->rate != 0)
@@ -85,6 +85,9 @@ static int plan_numbers(struct load_plan *plan, const struct options *o)
     if (plan->by_channel && (plan->mode == LOAD_CONNECT || plan->mode == LOAD_IDLE))
         return fail_remedy(SLUICE_REASON_USAGE, "give a URL without --engine and --in-process",
                            "load %s through an engine", plan->mode_name);
+    if (o->resume && (plan->mode != LOAD_CONNECT || !plan->tls))
+        return fail_remedy(SLUICE_REASON_USAGE, "it goes with connect, and tls:// or wss://",
+                           "load %s %s: --resume", plan->mode_name, plan->target);
     if (o->plot && !plot_name_ok(o->plot))
         return fail_remedy(SLUICE_REASON_USAGE, "name a file .svg, .png or .gp", "--plot %s",
                            o->plot);
@@ -103,6 +106,7 @@ static void plan_direction(struct load_plan *plan, const char *direction)
 static int make_plan(struct load_plan *plan, struct options *o)
 {
     plan->options = o;
+    plan->by_channel = o->engine || o->in_process;
     if (o->report)
         return fail_remedy(SLUICE_REASON_USAGE, "use --json", "load: --report is a feed's");
     int failed = plan_mode(plan, o->args[0]);
@@ -130,12 +134,14 @@ static void dial_more(struct load *load)
     const struct load_plan *plan = &load->plan;
     for (uint32_t i = 0; i < plan->connections && load->opening < OPENING_MAX; i++) {
         struct load_flow *flow = &load->flows[i];
+        if (flow->needs_ticket)
+            flow_seek_ticket(flow);
         if (flow->state != FLOW_CLOSED || flow->carried || !wants_more(load))
             continue;
+        load->begun += plan->mode == LOAD_CONNECT;
         flow->state = FLOW_OPENING;
         flow->dialled_ns = now_ns();
         load->opening++;
-        load->begun += plan->mode == LOAD_CONNECT;
         int failed = load->carrier->dial(flow);
         if (failed) {
             load->failed = load->failed ? load->failed : failed;

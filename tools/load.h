@@ -30,6 +30,7 @@ struct load_plan {
     const char *path; /* of the upgrade */
     enum wire_kind kind;
     bool by_channel, verify;
+    bool tls;            /* of our own: tls://, wss:// without an engine */
     bool sends, answers; /* we send; something is to come back */
     uint32_t connections;
     uint64_t depth;
@@ -56,9 +57,10 @@ struct load_flow {
     struct load *load;
     uint32_t index;
     enum load_flow_state state;
-    void *carried;   /* the carrier's */
-    bool hung_up;    /* by us: its end is as it should be */
-    bool peer_ended; /* before us */
+    void *carried;     /* the carrier's */
+    bool hung_up;      /* by us: its end is as it should be */
+    bool peer_ended;   /* before us */
+    bool needs_ticket; /* connect --resume: a full handshake, open until a ticket came */
     int64_t dialled_ns, now_ns;
 
     uint64_t owed; /* messages that are due; UINT64_MAX: always one more */
@@ -89,6 +91,8 @@ struct load_carrier {
     void (*hang_up)(struct load_flow *flow);
     /** What is there now, without sleeping. 0, or an exit code. */
     int (*turn)(struct load *load);
+    /** What its handshake was: 0, or -ENOTCONN. NULL: no carrier of connections. */
+    int (*tls)(const struct load_flow *flow, struct sluice_tls_facts *out);
     void (*close)(struct load *load);
     /** "uring, single": what carries them. */
     void (*describe)(struct load *load, char *out, size_t out_bytes);
@@ -135,6 +139,9 @@ void flow_fini(struct load_flow *flow);
 
 /** Send what is due, as far as depth and carrier allow. now: not later than now_ns(). */
 void flow_push(struct load_flow *flow, int64_t now);
+
+/** One that needs_ticket: hang up if it is there, or fail if it does not come. */
+void flow_seek_ticket(struct load_flow *flow);
 
 /** The upgrade was not answered in time. */
 void flow_give_up(struct load_flow *flow);

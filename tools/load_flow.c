@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PONG 0x8au /* FIN and opcode */
+#define PONG      0x8au        /* FIN and opcode */
+#define TICKET_NS 2000000000ll /* how long the ticket of a full handshake may take */
 
 static bool is_one_by_one(const struct load_plan *plan)
 {
@@ -50,19 +51,23 @@ void flow_ended(struct load_flow *flow, enum sluice_reason reason, const char *w
         fail_flow(flow, reason, NULL, why);
 }
 
+static void hang_up(struct load_flow *flow)
+{
+    flow->hung_up = true;
+    flow->load->carrier->hang_up(flow);
+}
+
 /* What came makes no sense: nothing behind it can be read. */
 static void break_off(struct load_flow *flow, const char *why)
 {
     fail_flow(flow, SLUICE_REASON_PROTOCOL, NULL, why);
-    flow->hung_up = true;
-    flow->load->carrier->hang_up(flow);
+    hang_up(flow);
 }
 
 void flow_give_up(struct load_flow *flow)
 {
     fail_flow(flow, SLUICE_REASON_TIMED_OUT, NULL, "no answer to the upgrade");
-    flow->hung_up = true;
-    flow->load->carrier->hang_up(flow);
+    hang_up(flow);
 }
 
 /* ---- sending ---- */
@@ -253,19 +258,48 @@ static const struct wire_events events = {
 
 /* ---- its beginning ---- */
 
+/* Connect mode: opened is all it was to be. With TLS 1.3 a ticket comes behind the handshake. */
+static void finish(struct load_flow *flow)
+{
+    struct load *load = flow->load;
+    struct sluice_tls_facts tls = {.resumed = false};
+    if (load->plan.tls)
+        load->carrier->tls(flow, &tls);
+    if (load->counting) {
+        load->interval.count[LOAD_opened]++;
+        load->interval.count[LOAD_resumed] += tls.resumed;
+        hist_record(&load->interval.latency, (uint64_t)(now_ns() - flow->dialled_ns));
+    }
+    flow->needs_ticket = load->plan.options->resume && !tls.resumed;
+    if (!flow->needs_ticket)
+        hang_up(flow);
+}
+
+void flow_seek_ticket(struct load_flow *flow)
+{
+    struct sluice_tls_facts tls = {.ticket = false};
+    if (flow->state == FLOW_OPEN)
+        flow->load->carrier->tls(flow, &tls);
+    if (flow->state == FLOW_OPEN && !tls.ticket && now_ns() < flow->dialled_ns + TICKET_NS)
+        return;
+    flow->needs_ticket = false;
+    if (flow->state == FLOW_OPEN && !tls.ticket)
+        fail_flow(flow, SLUICE_REASON_UNSUPPORTED, "leave --resume out",
+                  "the peer gave no ticket to resume its TLS session with");
+    if (flow->state == FLOW_OPEN)
+        hang_up(flow);
+}
+
 static void begin(struct load_flow *flow)
 {
     struct load *load = flow->load;
     flow->state = FLOW_OPEN;
     load->opening--;
     load->open++;
-    load->interval.count[LOAD_opened] += load->counting || load->plan.mode != LOAD_CONNECT;
-    if (load->plan.mode == LOAD_CONNECT) {
-        if (load->counting)
-            hist_record(&load->interval.latency, (uint64_t)(now_ns() - flow->dialled_ns));
-        flow->hung_up = true;
-        load->carrier->hang_up(flow);
-    }
+    if (load->plan.mode == LOAD_CONNECT)
+        finish(flow);
+    else
+        load->interval.count[LOAD_opened]++;
 }
 
 /* host:port of "tcp://host:port" */

@@ -66,6 +66,24 @@ static void write_counts(struct json *j, const struct tally *t, unsigned from, u
         json_number(j, tally_key(i), t->count[i]);
 }
 
+static void write_number_or_null(struct json *j, const char *key, bool known, uint64_t value)
+{
+    if (known)
+        json_number(j, key, value);
+    else
+        json_null(j, key);
+}
+
+static bool counts_resumed(const struct load *load)
+{
+    return load->plan.mode == LOAD_CONNECT && load->plan.tls;
+}
+
+static void write_resumed(struct json *j, const struct load *load, const struct tally *t)
+{
+    write_number_or_null(j, tally_key(LOAD_resumed), counts_resumed(load), t->count[LOAD_resumed]);
+}
+
 void report_interval(const struct load *load, const struct tally *t, int64_t from_ns, int64_t to_ns)
 {
     struct json j = {.out = stdout, .one_line = true};
@@ -79,20 +97,13 @@ void report_interval(const struct load *load, const struct tally *t, int64_t fro
     json_number(&j, "to_ns", (uint64_t)to_ns);
     json_number(&j, "open_connections", load->open);
     write_counts(&j, t, 0, LOAD_lost);
+    write_resumed(&j, load, t);
     stages_write_hist(&j, "latency", &t->latency);
     json_close(&j, '}');
     fflush(stdout);
 }
 
 /* ---- the end: JSON ---- */
-
-static void write_number_or_null(struct json *j, const char *key, bool known, uint64_t value)
-{
-    if (known)
-        json_number(j, key, value);
-    else
-        json_null(j, key);
-}
 
 static void write_hist_or_null(struct json *j, const char *key, bool known, const struct hist *h)
 {
@@ -139,7 +150,8 @@ static void write_summary(const struct load *load, const struct weather *w, cons
     json_number(&j, "duration_ns", (uint64_t)(load->end_ns - load->count_ns));
     json_number(&j, "idle_ns", (uint64_t)load->idle_ns);
     write_counts(&j, t, 0, LOAD_lost);
-    for (unsigned i = LOAD_lost; i < LOAD_COUNTS; i++)
+    write_resumed(&j, load, t);
+    for (unsigned i = LOAD_lost; i <= LOAD_corrupted; i++)
         write_number_or_null(&j, tally_key(i), load->plan.verify, t->count[i]);
     json_number(&j, "unanswered_messages", load->in_flight);
     write_number_or_null(&j, "unsent_messages", by_rate, load->unsent);
@@ -189,6 +201,9 @@ static void print_counts(const struct load *load, int64_t ns)
     if (load->plan.mode == LOAD_CONNECT || load->plan.mode == LOAD_IDLE) {
         printf("  connections   %" PRIu64 " opened, %.0f/s; %" PRIu64 " failed\n",
                count[LOAD_opened], per_second(count[LOAD_opened], ns), count[LOAD_failed]);
+        if (counts_resumed(load))
+            printf("  handshakes    %" PRIu64 " full, %" PRIu64 " resumed\n",
+                   count[LOAD_opened] - count[LOAD_resumed], count[LOAD_resumed]);
         return;
     }
     uint64_t messages = load->plan.sends ? count[LOAD_sent] : count[LOAD_answered];

@@ -186,6 +186,11 @@ static int turn(struct load *load)
     return n < 0 ? fail_errno(n, "event loop") : 0;
 }
 
+static int tls_of(const struct load_flow *flow, struct sluice_tls_facts *out)
+{
+    return flow->carried ? sluice_conn_tls(flow->carried, out) : -ENOTCONN;
+}
+
 /* In order, within a second: peers are not to log resets. */
 static void close_all(struct load *load)
 {
@@ -235,5 +240,6 @@ const struct load_carrier load_sockets = {.name = "sockets",
                                           .send = send_bytes,
                                           .hang_up = hang_up,
                                           .turn = turn,
+                                          .tls = tls_of,
                                           .close = close_sockets,
                                           .describe = describe};

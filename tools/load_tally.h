@@ -20,7 +20,8 @@
     X(lost, "lost_messages", "verify: messages that never came")                                 \
     X(duplicated, "duplicated_messages", "verify: messages that came again")                     \
     X(reordered, "reordered_messages", "verify: messages that came behind a later one")          \
-    X(corrupted, "corrupted_messages", "verify: messages that came changed")
+    X(corrupted, "corrupted_messages", "verify: messages that came changed")                     \
+    X(resumed, "resumed_connections", "connect: those opened whose TLS session was resumed")
 
 enum load_count {
 #define LOAD_COUNT_ENUM(name, key, text) LOAD_##name,

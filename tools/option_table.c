@@ -134,6 +134,8 @@ const struct option_row option_rows[] = {
      "stream: we send, the peer sends, or it echoes"},
     {"verify", OPTION_FLAG, FOR_LOAD, AT(verify), NULL, "false", 0, 0,
      "number and checksum in every message (16 bytes at least); a fault is exit code 21"},
+    {"resume", OPTION_FLAG, FOR_LOAD, AT(resume), NULL, "false", 0, 0,
+     "connect: resume TLS sessions; a full handshake stays open until its ticket came"},
     {"engine", OPTION_TEXT, FOR_LOAD, AT(engine), "NAME", NULL, 0, 0,
      "through that engine: outbox, peer, inbox; no URL then"},
     {"in-process", OPTION_FLAG, FOR_LOAD, AT(in_process), NULL, "false", 0, 0,

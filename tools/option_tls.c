@@ -25,7 +25,8 @@ int option_tls(struct sluice_tls_config *out, const struct options *o, const cha
                                       .verify_name = o->verify_name,
                                       .sni = o->sni,
                                       .pin_sha256 = o->pin_sha256,
-                                      .no_verify = o->tls_no_verify};
+                                      .no_verify = o->tls_no_verify,
+                                      .resume = o->resume};
     if (o->tls_no_verify && strncmp(url, "tls://", 6) == 0)
         sluice_log(SLUICE_LOG_WARN, "%s: --tls-no-verify: nobody checks who the peer is", url);
     return 0;

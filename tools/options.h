@@ -107,6 +107,7 @@ struct options {
     bool verify;
     const char *hgrm, *plot; /* files */
     const char *engine;      /* name of a channel */
+    bool resume;             /* connect: TLS sessions of a ticket */
     bool in_process;         /* an engine of our own, on a thread */
     const char *serve;       /* echo, sink, source, feed */
     int64_t burst;           /* feed: messages, once a second */
