@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -166,10 +167,16 @@ def connect_and_idle():
         check(" 150 connections," in peer.err(), peer.err())
 
 
+def judged(w, text):
+    """What the demo's judge says of the lines that sluice ws printed, and of both reports."""
+    judge = os.path.join(source_dir(), "tools", "demo_report.py")
+    return subprocess.run([judge, "--quiet", "--feed", w.path("feed"), "--report", w.path("ws")],
+                          input=text, capture_output=True, check=False, timeout=30)
+
+
 @test
 def the_feed_is_the_demo_s():
     """What sluice ws prints of it passes the demo's judge; with one line less it does not."""
-    judge = [os.path.join(source_dir(), "tools", "demo_report.py"), "--quiet", "--feed"]
     with World() as w, serving(w, "feed", "ws://127.0.0.1:0", "--once", "--duration", "1.3",
                                "--rate", "500", "--burst", "300", "--report",
                                w.path("feed")) as (peer, where):
@@ -181,9 +188,29 @@ def the_feed_is_the_demo_s():
         check_equal((counts["pings"], counts["pongs"]), (2, 2), "PINGs")
         lines = answer.out.splitlines(keepends=True)
         for text, code in ((answer.out, 0), (b"".join(lines[:9] + lines[10:]), 1)):
-            got = subprocess.run([*judge, w.path("feed"), "--report", w.path("ws")], input=text,
-                                 capture_output=True, check=False, timeout=30)
+            got = judged(w, text)
             check_equal(got.returncode, code, got.stdout.decode())
+
+
+@test
+def the_feed_of_others():
+    """The same stream out of python3-websockets, over TLS where there is TLS, passes as well."""
+    feed = os.path.join(source_dir(), "tests", "integration", "feed.py")
+    certs = helper("certs")
+    tls = os.path.exists(certs)
+    flags = ("--cert", f"{certs}/good.pem", "--key", f"{certs}/good.key") if tls else ()
+    client = ("--ca", f"{certs}/root.pem", "--verify-name", "good.example.test") if tls else ()
+    with World() as w:
+        peer = w.start([sys.executable, feed, "--seconds", "1.3", "--rate", "500", "--burst", "300",
+                        "--summary", w.path("feed"), *flags], stdout=subprocess.PIPE)
+        port = in_thread(peer.stdout.readline)().decode().strip()
+        answer = w.run("ws", f"{'wss' if tls else 'ws'}://127.0.0.1:{port}", "--send", "subscribe",
+                       "--report", w.path("ws"), *client)
+        check_equal(answer.code, 0, answer.err)
+        peer.ends(0)
+        got = judged(w, answer.out)
+        check_equal(got.returncode, 0, got.stdout.decode())
+        check(len(answer.out.splitlines()) > 300 + 500, "messages")
 
 
 # ---- through an engine ---------------------------------------------------------------------------

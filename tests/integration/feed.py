@@ -1,17 +1,14 @@
 #!/usr/bin/python3
-"""A WebSocket feed to try things on: a numbered, market-data-like stream with bursts.
+"""The feed of tools/demo as python3-websockets serves it, which shares no code with sluice.
 
 Prints its port on stdout. After a client's first message (its subscription) it sends for --seconds:
 --rate messages a second, and once a second --burst more, back to back. It PINGs once a second and
-expects the PONG. At the end: an "end" message with the count, CLOSE, and a summary as JSON. With
---tls it makes a CA of its own there, lets it sign a certificate and throws the CA's key away.
+expects the PONG. At the end: an "end" message with the count, CLOSE, and a summary as JSON.
 """
 import argparse
 import asyncio
 import json
-import os
 import ssl
-import subprocess
 import sys
 import time
 import zlib
@@ -22,43 +19,10 @@ TICK_S = 0.01
 SYMBOLS = ["BTC-USD", "ETH-USD", "SOL-USD", "EUR-USD"]
 PING_PAYLOAD = b"p" * 125  # the longest there is (RFC 6455, 5.5)
 
-CERTIFICATES = """
-[req]
-distinguished_name = name
-prompt = no
-[name]
-CN = sluice demo
-[ca]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign
-[leaf]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
-subjectAltName = DNS:localhost, IP:127.0.0.1
-"""
 
-
-def make_certificates(folder):
-    """ca.pem, for who connects; feed.pem and feed.key, for us."""
-    os.makedirs(folder, exist_ok=True)
-    ca, leaf = os.path.join(folder, "ca"), os.path.join(folder, "feed")
-    config = os.path.join(folder, "openssl.cnf")
-    with open(config, "w", encoding="ascii") as out:
-        out.write(CERTIFICATES)
-    new = ["openssl", "req", "-x509", "-config", config, "-newkey", "ec", "-pkeyopt",
-           "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    by_ca = ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key"]
-    for name, section, signed_by in ((ca, "ca", []), (leaf, "leaf", by_ca)):
-        subprocess.run([*new, *signed_by, "-extensions", section, "-keyout", f"{name}.key",
-                        "-out", f"{name}.pem"], check=True, stderr=subprocess.DEVNULL)
-    os.unlink(f"{ca}.key")
-
-
-def server_context(folder):
-    make_certificates(folder)
+def server_context(options):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(os.path.join(folder, "feed.pem"), os.path.join(folder, "feed.key"))
+    context.load_cert_chain(options.cert, options.key)
     return context
 
 
@@ -119,7 +83,7 @@ class Feed:
             self.done.set()
 
     async def run(self):
-        context = server_context(self.options.tls) if self.options.tls else None
+        context = server_context(self.options) if self.options.cert else None
         async with websockets.serve(self.serve, "127.0.0.1", self.options.port, ssl=context,
                                     compression=None, ping_interval=None,
                                     max_queue=1024) as server:
@@ -141,8 +105,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--rate", type=int, default=2000, help="messages/s")
     parser.add_argument("--burst", type=int, default=2000, help="more messages, once a second")
-    parser.add_argument("--tls", metavar="FOLDER",
-                        help="serve wss://; FOLDER/ca.pem is what to trust (overwritten)")
+    parser.add_argument("--cert", metavar="FILE", help="serve wss://: certificate and chain, PEM")
+    parser.add_argument("--key", metavar="FILE", help="and its key")
     parser.add_argument("--summary", help="file for the counts, JSON")
     asyncio.run(Feed(parser.parse_args()).run())
 
