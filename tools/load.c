@@ -205,6 +205,7 @@ static void keep_moment(struct load *load, int64_t from_ns, int64_t to_ns)
 
 static void end_interval(struct load *load, int64_t from_ns, int64_t to_ns)
 {
+    flow_record_timed(load);
     if (to_ns > from_ns)
         report_interval(load, &load->interval, from_ns - load->count_ns, to_ns - load->count_ns);
     if (to_ns > from_ns && load->moments)
@@ -250,10 +251,13 @@ static void measure(struct load *load, struct weather *w)
         int failed = load->carrier->turn(load);
         load->failed = load->failed ? load->failed : failed;
         bool moved = progress(load) != before;
+        if (!moved && load->timed_count > 0)
+            flow_record_timed(load);
         if (!moved && load->plan.mode != LOAD_RATE && turns % TURNS_PER_CLOCK)
             continue; /* the clock takes as long as the turn does: answers are seen sooner */
         int64_t last = now;
-        now = now_ns();
+        bool known = load->took_ns > last && load->plan.mode != LOAD_RATE;
+        now = known ? load->took_ns : now_ns(); /* what was sent next waits until the next turn */
         begin_counting(load, w, now);
         load->idle_ns += load->counting && !moved ? now - last : 0;
         if (now >= tick) {
@@ -278,6 +282,7 @@ static void wait_answers(struct load *load)
            now_ns() < until && stop_count() < 2)
         load->failed = load->carrier->turn(load);
     load->unsent = load->due > load->begun ? load->due - load->begun : 0;
+    flow_record_timed(load);
     tally_add(&load->total, &load->interval); /* answers to what was sent in time */
     tally_clear(&load->interval);
 }

@@ -49,6 +49,7 @@ struct load_sent {
 enum load_flow_state { FLOW_CLOSED, FLOW_OPENING, FLOW_UPGRADING, FLOW_OPEN };
 
 #define LOAD_MISSING_MAX 1024u /* messages passed over that may still come */
+#define LOAD_TIMED_MAX   64u
 
 struct load;
 
@@ -121,7 +122,10 @@ struct load {
     bool ending;              /* nothing becomes due any more */
     uint64_t begun;           /* messages or connections that count were begun */
     uint64_t taken_bytes;     /* that came, whether they count or not */
+    int64_t took_ns;          /* when the last of them did */
     uint64_t in_flight;
+    uint64_t timed_ns[LOAD_TIMED_MAX]; /* latencies on their way to the histogram */
+    uint32_t timed_count;
     uint64_t unsent;             /* rate: were due, and never left */
     int failed;                  /* exit code of what went wrong first, said already */
     struct load_moment *moments; /* for --plot */
@@ -145,6 +149,10 @@ void flow_seek_ticket(struct load_flow *flow);
 
 /** The upgrade was not answered in time. */
 void flow_give_up(struct load_flow *flow);
+
+/** Into the interval's histogram with what was timed: when nothing is to do, or before it is read.
+ */
+void flow_record_timed(struct load *load);
 
 /** From the carrier: it is open, bytes came, there is room again, it ended (why: one line). */
 void flow_opened(struct load_flow *flow);

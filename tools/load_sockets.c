@@ -16,6 +16,8 @@
 #define QUEUE_STREAM (256u << 10)
 #define CLOSE_NS     1000000000ll
 #define BUF_STREAM   (64u << 10)
+#define BUF_BYTES    4096u
+#define BUFS_LEAST   8u
 
 struct sockets {
     struct sluice_loop *loop;
@@ -93,6 +95,10 @@ static uint32_t queue_bytes(const struct load_plan *plan)
 /* What they hold is read in one turn of the loop, and the clock waits meanwhile. */
 static uint32_t recv_bufs(const struct load_plan *plan)
 {
+    if (plan->sends && plan->answers && plan->mode != LOAD_STREAM) {
+        uint64_t pieces = 2 * plan->connections * plan->depth * (1 + plan->size_max / BUF_BYTES);
+        return pieces < BUFS_LEAST ? BUFS_LEAST : pieces > 4096 ? 4096 : (uint32_t)pieces;
+    }
     if (plan->mode != LOAD_STREAM)
         return plan->connections > 1024 ? 4096 : 1024;
     return plan->connections < 16 ? 32 : plan->connections < 512 ? 2 * plan->connections : 1024;
@@ -124,7 +130,7 @@ static int open_sockets(struct load *load)
                                            .conns_max = plan->connections,
                                            .recv_bufs = recv_bufs(plan),
                                            .recv_buf_bytes =
-                                               plan->mode == LOAD_STREAM ? BUF_STREAM : 4096,
+                                               plan->mode == LOAD_STREAM ? BUF_STREAM : BUF_BYTES,
                                            .send_queue_bytes = queue_bytes(plan)};
     struct sockets *sk = calloc(1, sizeof(*sk));
     load->carried = sk;
