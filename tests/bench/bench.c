@@ -151,16 +151,34 @@ void bench_say_beside(const char *name, const char *text, const char *unit, cons
     printf("}\n");
 }
 
+static void put_columns(const char *name, int columns, const char *const *headings,
+                        const double *const *values, int count)
+{
+    printf(", \"%s\": {", name);
+    for (int i = 0; i < columns; i++) {
+        printf("%s\"%s\": [", i ? ", " : "", headings[i]);
+        put_values(values[i], count);
+        printf("]");
+    }
+    printf("}");
+}
+
 void bench_say_field(const char *name, const char *text, const char *unit, int columns,
                      const char *const *headings, const double *const *values, int rounds)
 {
-    printf("{\"kind\": \"field\", \"name\": \"%s\", \"text\": \"%s\", \"unit\": \"%s\", "
-           "\"columns\": {",
-           name, text, unit);
-    for (int i = 0; i < columns; i++) {
-        printf("%s\"%s\": [", i ? ", " : "", headings[i]);
-        put_values(values[i], rounds);
-        printf("]");
-    }
-    printf("}}\n");
+    printf("{\"kind\": \"field\", \"name\": \"%s\", \"text\": \"%s\", \"unit\": \"%s\"", name, text,
+           unit);
+    put_columns("columns", columns, headings, values, rounds);
+    printf("}\n");
+}
+
+void bench_say_curve(const char *name, const char *text, const char *unit, int points,
+                     const double *percents, int curves, const char *const *headings,
+                     const double *const *values)
+{
+    printf("{\"kind\": \"curve\", \"name\": \"%s\", \"text\": \"%s\", \"unit\": \"%s\"", name, text,
+           unit);
+    put_list("percents", percents, points);
+    put_columns("curves", curves, headings, values, points);
+    printf("}\n");
 }

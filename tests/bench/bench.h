@@ -85,4 +85,9 @@ void bench_say_beside(const char *name, const char *text, const char *unit, cons
 void bench_say_field(const char *name, const char *text, const char *unit, int columns,
                      const char *const *headings, const double *const *values, int rounds);
 
+/** Percentiles of several contestants, for a picture: values[contestant][point]. */
+void bench_say_curve(const char *name, const char *text, const char *unit, int points,
+                     const double *percents, int curves, const char *const *headings,
+                     const double *const *values);
+
 #endif

@@ -12,6 +12,7 @@ BENCH = os.path.join(source_dir(), "tools", "bench")
 
 def load_bench():
     """tools/bench as a module; it has no suffix."""
+    sys.path.insert(0, os.path.dirname(BENCH))
     loader = importlib.machinery.SourceFileLoader("bench", BENCH)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench", loader))
     loader.exec_module(module)
