@@ -166,7 +166,7 @@ void sluice_channel_publish_inbox(struct sluice_channel *ch)
 {
     struct engine_shared *s = ch->shared;
     const struct sluice_inbox *in = &ch->inbox;
-    uint64_t published = in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+    uint64_t published = sluice_inbox_published(in);
     sluice_count_set(ch, SLUICE_COUNTER_received_entries, in->meta_tail - in->control_events);
     sluice_count_set(ch, SLUICE_COUNTER_received_bytes, published);
     atomic_store_explicit(&s->inbox_tail, published, memory_order_relaxed);

@@ -140,7 +140,8 @@ enum sluice_conn_state {
     X(connections, "connections opened")                                                   \
     X(connect_failures, "attempts that did not open")                                      \
     X(clients_attached, "clients that attached")                                           \
-    X(clients_corrupt, "clients thrown out because they wrote nonsense")
+    X(clients_corrupt, "clients thrown out because they wrote nonsense")                   \
+    X(discarded_bytes, "bytes given up because no upstream was attached to read them")
 
 enum sluice_counter {
 #define SLUICE_COUNTER_ENUM(name, text) SLUICE_COUNTER_##name,

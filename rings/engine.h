@@ -67,9 +67,10 @@ struct sluice_inbox {
     uint64_t control_events;    /* of what was published */
     struct sluice_meta pending; /* arrivals not published yet: no slot was free */
     bool has_pending;
-    bool lied;   /* the upstream's heads are nonsense, and the owner has yet to hear of it */
-    bool away;   /* the owner's: another thread holds all this */
-    bool wanted; /* the owner's: something waits for it to come back */
+    bool discards; /* what nobody is attached to read; else it waits, and so does the peer */
+    bool lied;     /* the upstream's heads are nonsense, and the owner has yet to hear of it */
+    bool away;     /* the owner's: another thread holds all this */
+    bool wanted;   /* the owner's: something waits for it to come back */
 };
 
 enum link_state {
@@ -152,6 +153,10 @@ void sluice_state_read(const struct engine_header *h, const struct engine_shared
 /* Look at the upstream's heads again; one that lies is thrown out. */
 bool sluice_inbox_refresh(struct sluice_channel *ch);
 
+/* With inbox.discards, and no upstream attached: all that was published is given up. When room is
+ * wanted, and when one comes. */
+void sluice_inbox_discard(struct sluice_channel *ch);
+
 /* The upstream is gone: its last releases. */
 void sluice_inbox_upstream_left(struct sluice_channel *ch);
 
@@ -185,6 +190,12 @@ void sluice_inbox_flush(struct sluice_channel *ch);
 
 /* Its cursors and high water as they are now. */
 void sluice_inbox_show(struct sluice_channel *ch);
+
+/* Position behind the last byte that an entry speaks of. */
+static inline uint64_t sluice_inbox_published(const struct sluice_inbox *in)
+{
+    return in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+}
 
 static inline bool sluice_inbox_has_news(const struct sluice_inbox *in)
 {

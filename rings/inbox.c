@@ -7,17 +7,30 @@
 #include <errno.h>
 #include <string.h>
 
+void sluice_inbox_discard(struct sluice_channel *ch)
+{
+    struct sluice_inbox *in = &ch->inbox;
+    if (!in->discards || ch->upstream >= 0)
+        return;
+    uint64_t end = sluice_inbox_published(in);
+    sluice_count(ch, SLUICE_COUNTER_discarded_bytes, end - in->head);
+    in->head = end;
+    in->meta_head = in->meta_tail;
+}
+
 /* The upstream's heads are hostile: they may only move forward, and not past what was published. */
 bool sluice_inbox_refresh(struct sluice_channel *ch)
 {
     struct sluice_inbox *in = &ch->inbox;
+    if (ch->upstream < 0)
+        sluice_inbox_discard(ch);
     if (ch->upstream < 0 || in->lied)
         return !in->lied;
     struct sluice_writer *w = &ch->writers[ch->upstream];
     /* acquire: pairs with the release in client.c; the upstream has finished reading below them */
     uint64_t meta_head = atomic_load_explicit(&w->shared->meta_head, memory_order_acquire);
     uint64_t head = atomic_load_explicit(&w->shared->inbox_head, memory_order_acquire);
-    uint64_t published = in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+    uint64_t published = sluice_inbox_published(in);
     if (meta_head - in->meta_head > in->meta_tail - in->meta_head ||
         head - in->head > published - in->head) {
         in->lied = true;
@@ -34,7 +47,7 @@ static uint64_t start_of_oldest(const struct sluice_inbox *in)
 {
     if (in->meta_head != in->meta_tail)
         return in->meta[in->meta_head & (in->entries - 1)].msg_inbox_offset;
-    return in->has_pending ? in->pending.msg_inbox_offset : in->tail;
+    return sluice_inbox_published(in);
 }
 
 /* Bytes that were given back under an entry may be overwritten: it is not shown to the next one.

@@ -114,6 +114,8 @@ int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *
         struct sluice_writer *w = &ch->writers[i];
         if (w->state != WRITER_FREE)
             continue;
+        if (role == SLUICE_UPSTREAM)
+            sluice_inbox_discard(ch);
         *w = (struct sluice_writer){.state = WRITER_ATTACHED,
                                     .role = role,
                                     .number = ch->writers_ever++,

@@ -208,6 +208,9 @@ struct sluice_transport_config {
     /** What stands in MSG_OUTBOX when a connection ends leaves on the next one. A message of which
      *  some bytes had left never does. false: what was meant for it is dropped and counted. */
     bool keep_outbox;
+    /** While no upstream is attached, give up what is received, counted as discarded_bytes. false:
+     *  it waits in MSG_INBOX for the next upstream, and when that is full, the peer waits. */
+    bool discard_unread;
     /** Nothing came for so long (within a quarter of it), and there was room for it: the connection
      *  ends, reason `silent`. 0: never. */
     uint64_t silence_ns;

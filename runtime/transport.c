@@ -344,6 +344,7 @@ static int init_transport(struct sluice_transport *t, const struct sluice_transp
     sluice_life_init(&t->life, t->loop, &t->life_cfg, &life_events);
     sluice_tx_init(&t->tx, &t->life, t->ch, &t->secure, &tx_events, t);
     t->tx.keeps = cfg->keep_outbox;
+    t->ch->inbox.discards = cfg->discard_unread;
     return sluice_rx_init(&t->rx, &t->life, t->ch, &t->secure, cfg->receive, &rx_events, t);
 }
 

@@ -43,6 +43,9 @@ const struct option_row option_rows[] = {
      86400 * SECOND, "after a connection that lasted so many seconds the next attempt is at once"},
     {"keep-outbox", OPTION_FLAG, FOR_RUN | FOR_FEED, AT(keep_outbox), NULL, "false", 0, 0,
      "send on the next connection what stood in MSG_OUTBOX; else it is dropped and counted"},
+    {"no-upstream", OPTION_CHOICE, FOR_EACH, AT(no_upstream), "hold|discard", "hold", 0, 0,
+     "what is received while nobody is attached to read it: keep it, and let the peer wait when "
+     "MSG_INBOX is full, or give it up and count it"},
     {"silence", OPTION_SECONDS, FOR_EACH, AT(silence_ns), "S", "0", 0, 86400 * SECOND,
      "end a connection on which nothing came for so many seconds; 0: never"},
     {"keepalive", OPTION_SECONDS, FOR_EACH, AT(keepalive_ns), "S", "0", 0, 32767 * SECOND,

@@ -69,6 +69,7 @@ struct options {
     bool once;
     int64_t reconnect_min_ns, reconnect_max_ns, reconnect_reset_ns; /* run */
     bool keep_outbox;
+    const char *no_upstream;                           /* hold, discard */
     int64_t silence_ns, keepalive_ns, user_timeout_ns; /* 0: none */
     int64_t inbox_bytes, outbox_bytes;
     int64_t metadata_entries, pongs_slots;

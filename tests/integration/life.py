@@ -582,6 +582,30 @@ def sigterm_ends_the_cat_that_is_attached():
 
 
 @test
+def row_21_without_an_upstream_what_comes_is_given_up_if_told_so():
+    """And counted; the peer never waits, and whoever attaches reads on from there without a gap."""
+    gone, seen = noise(8 * MIB, 3), noise(MIB, 4)
+    with World() as w, w.listen() as listener:
+        engine = w.engine(url_of(listener), "feed", "--inbox", "64K", "--no-upstream", "discard")
+        peer = w.accept(listener)
+        for sent in (8 * MIB, 17 * MIB):
+            peer.sendall(gone)
+            wait_until(lambda sent=sent: stat(w, "feed")["counters"]["received_bytes"] == sent,
+                       "all of it to arrive")
+            cat = w.cat("feed")
+            wait_until(lambda: not is_free(w, "feed"), "the upstream")
+            peer.sendall(seen)
+            check_equal(cat.stdout.read(MIB) == seen, True, "what came while it was there")
+            cat.end()
+            wait_until(lambda: is_free(w, "feed"), "its end")
+        counters = stat(w, "feed")["counters"]
+        check_equal(counters["received_bytes"], 18 * MIB, "received")
+        check(counters["discarded_bytes"] >= 16 * MIB - (64 << 10), f"{counters}")
+        peer.close()
+        engine.ends(0)
+
+
+@test
 def upstream_that_comes_late_gets_everything():
     """All of it arrived before anybody attached."""
     data = noise(500_000, 11)

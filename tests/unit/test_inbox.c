@@ -76,6 +76,32 @@ Test(inbox, row_20_full_metadata_merges_and_loses_nothing)
     cr_expect_eq(sluice_inbox_position(up), 2000u);
 }
 
+Test(inbox, row_21_without_an_upstream_it_is_kept_or_given_up_and_counted)
+{
+    const struct sluice_meta *m;
+    serve_bytes(ch, 100);
+    sluice_detach(up);
+    up = NULL;
+    while (ch->upstream >= 0)
+        cr_assert_eq(serve_once(ch, 1000), 1);
+    cr_expect_eq(sluice_inbox_limit(ch), ch->inbox.bytes, "kept");
+    ch->inbox.discards = true;
+    serve_bytes(ch, 50);
+    cr_expect_eq(sluice_inbox_limit(ch), 150 + ch->inbox.bytes, "given up: all of it is room");
+    serve_bytes(ch, 30);
+    cr_assert_eq(sluice_attach_local(&up, ch, SLUICE_UPSTREAM), 0);
+    cr_expect_eq(sluice_inbox_peek(up, &m, 64), 0, "what nobody was there to read");
+    cr_expect_eq(sluice_inbox_position(up), 180u);
+    serve_bytes(ch, 20);
+    cr_expect_eq(sluice_inbox_limit(ch), 180 + ch->inbox.bytes, "it is here: its pace counts");
+    cr_assert_eq(sluice_inbox_peek(up, &m, 64), 1);
+    cr_expect_eq(m[0].msg_inbox_offset, 180u);
+    expect_bytes(up, 180, 20);
+    struct sluice_state s;
+    sluice_channel_state(ch, &s);
+    cr_expect_eq(s.counters[SLUICE_COUNTER_discarded_bytes], 180u);
+}
+
 /* An upstream looks at the phase bit alone: one turned too early or too late would show entries of
  * the lap before, or none. */
 Test(inbox, the_phase_turns_with_every_lap)
