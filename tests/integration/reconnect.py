@@ -133,6 +133,7 @@ def one_after_the_other(w, listener, wrapped, url, *flags):
         data = random.Random(i).randbytes(size)
         peer = wrapped(w.accept(listener))
         cat = w.cat("feed", out=w.path("out"))
+        wait_until(lambda: stat(w, "feed")["upstream_pid"] is not None, "its upstream")
         cat.popen.stdin.close()
         peer.sendall(data)
         ends(peer)

@@ -94,6 +94,41 @@ static size_t run_of(size_t *at, char mark)
     return n;
 }
 
+/* ---- what the socket takes ---- */
+
+Test(tx, row_15_a_send_cut_short_at_any_byte_goes_on_behind_it)
+{
+    for (size_t window = 1; window <= 3 * MESSAGE_BYTES; window++) {
+        turns(peer < 0 ? 10 : 0);
+        got = 0;
+        sluice_sim_set_window(loop->be, peer, window);
+        for (int i = 0; i < 3; i++)
+            put(upstream, (char)('a' + i), MESSAGE_BYTES, 0);
+        for (int i = 0; i < 2000 && got < 3 * MESSAGE_BYTES; i++)
+            turns(1);
+        cr_assert_eq(got, 3 * MESSAGE_BYTES, "window %zu", window);
+        for (size_t at = 0; at < got; at++)
+            cr_assert_eq(stream[at], 'a' + at / MESSAGE_BYTES, "window %zu, byte %zu", window, at);
+    }
+}
+
+Test(tx, row_18_a_message_of_no_bytes_is_skipped_and_counted)
+{
+    struct sluice_state s;
+    put(upstream, 'a', MESSAGE_BYTES, 0);
+    for (int i = 0; i < 3; i++)
+        put(upstream, 0, 0, 0);
+    put(upstream, 'b', MESSAGE_BYTES, 0);
+    turns(20);
+    cr_expect_eq(got, 2 * MESSAGE_BYTES);
+    cr_expect_eq(stream[MESSAGE_BYTES], 'b');
+    sluice_channel_state(channel, &s);
+    cr_expect_eq(s.counters[SLUICE_COUNTER_empty_messages], 3u);
+    cr_expect_eq(s.counters[SLUICE_COUNTER_sent_messages], 2u);
+}
+
+/* ---- whose turn it is ---- */
+
 Test(tx, pongs_follow_a_batch_eight_at_a_time)
 {
     size_t at = 0;
