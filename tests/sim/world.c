@@ -66,6 +66,8 @@ static void do_turn(struct world *w)
 {
     int n = sluice_loop_turn(w->loop);
     RULE(w, n >= 0);
+    if (w->neighbour)
+        neighbour_step(w, w->neighbour);
     if (w->peer < 0)
         w->peer = sluice_sim_accept(w->loop->be, w->listener);
 }
@@ -406,6 +408,8 @@ static void world_open(struct world *w)
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
     inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     RULE(w, sluice_loop_create_on(&w->loop, &sluice_backend_sim, &loop_cfg, w->seed) == 0);
+    w->neighbour =
+        chance(w, 40) ? neighbour_open(w) : NULL; /* first: what is done last is served first */
     RULE(w, sluice_channel_create(&w->ch, &cfg) == 0);
     RULE(w,
          sluice_transport_create(&w->transport, w->loop, w->ch, &transport_cfg, &events, w) == 0);
@@ -425,6 +429,8 @@ static void world_close(struct world *w)
     sluice_detach(w->observer);
     sluice_transport_destroy(w->transport);
     sluice_channel_destroy(w->ch);
+    if (w->neighbour)
+        neighbour_close(w, w->neighbour);
     sluice_loop_destroy(w->loop);
 }
 

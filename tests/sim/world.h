@@ -28,6 +28,7 @@ struct world {
     bool reconnects; /* the transport does, by itself */
 
     struct sluice_loop *loop;
+    struct neighbour *neighbour; /* another connection on it, or NULL */
     struct sluice_channel *ch;
     struct sluice_transport *transport;
     struct sluice_client *upstream, *producer, *observer;
@@ -74,6 +75,11 @@ void check_peer_bytes(struct world *w, const uint8_t *bytes, size_t n);
 void check_positions(struct world *w);
 void check_asleep(struct world *w);
 void check_end(struct world *w);
+
+/* neighbour.c */
+struct neighbour *neighbour_open(struct world *w);
+void neighbour_step(struct world *w, struct neighbour *n); /* every turn */
+void neighbour_close(struct world *w, struct neighbour *n);
 
 /* world.c */
 void world_run(uint64_t seed, bool loud);
