@@ -24,6 +24,7 @@
  * 12. A POOLED RECV takes a buffer of the backend's pool when it has bytes for it, so one that
  * waits holds none. A result > 0 stands in completion.buffer, from its beginning: the caller's
  * until pool_put(). No other result comes with a buffer.
+ *     Without MULTI it takes at most recv.bytes, unless that is 0.
  * 13. With no buffer left it ends with -ENOBUFS, whether or not bytes wait; none is lost. It may
  * say so although one is free: submit it again.
  */
@@ -87,7 +88,7 @@ struct sluice_op {
         struct {
             void *addr;
             size_t bytes;
-        } recv; /* ignored with a region, and POOLED */
+        } recv; /* ignored with a region; POOLED: bytes, see 12 */
         struct {
             uint16_t buffer; /* the completion's, set before done() is called */
         } pooled;
@@ -158,6 +159,13 @@ struct sluice_pool {
 static inline uint8_t *sluice_pool_at(const struct sluice_pool *pool, uint16_t buffer)
 {
     return pool->base + (size_t)buffer * pool->bytes;
+}
+
+/* At most so many bytes go into a buffer of the pool: see 12. */
+static inline size_t sluice_pool_room(const struct sluice_pool *pool, const struct sluice_op *op)
+{
+    bool limited = !(op->flags & SLUICE_OP_MULTI) && op->recv.bytes > 0;
+    return limited && op->recv.bytes < pool->bytes ? op->recv.bytes : pool->bytes;
 }
 
 struct sluice_backend_feature {

@@ -108,7 +108,8 @@ static enum libev_outcome attempt_pooled(struct sluice_pool *pool, struct libev_
     int taken = sluice_pool_take(pool);
     if (taken < 0)
         return failed(-taken, result);
-    ssize_t count = recv(op->fd, sluice_pool_at(pool, (uint16_t)taken), pool->bytes, MSG_DONTWAIT);
+    ssize_t count = recv(op->fd, sluice_pool_at(pool, (uint16_t)taken), sluice_pool_room(pool, op),
+                         MSG_DONTWAIT);
     if (count <= 0) {
         int error = count < 0 ? errno : 0;
         pool->free[pool->free_count++] = (uint16_t)taken;

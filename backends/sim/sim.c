@@ -271,7 +271,8 @@ static bool step_pooled(struct sim *sim, struct sim_slot *slot)
         return true;
     }
     uint16_t buffer = (uint16_t)taken;
-    size_t want = shorten(sim, ready < pool->bytes ? ready : pool->bytes);
+    size_t room = sluice_pool_room(pool, slot->op);
+    size_t want = shorten(sim, ready < room ? ready : room);
     ssize_t count = sluice_net_recv(end, sluice_pool_at(pool, buffer), want);
     if (count > 0) {
         report_step(sim, slot, count)->completion.buffer = buffer;

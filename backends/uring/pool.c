@@ -59,7 +59,7 @@ void uring_pool_prep(const struct uring *u, struct io_uring_sqe *sqe, const stru
     if ((op->flags & SLUICE_OP_MULTI) && u->caps.pool_multi)
         io_uring_prep_recv_multishot(sqe, op->fd, NULL, 0, 0);
     else
-        io_uring_prep_recv(sqe, op->fd, NULL, u->base.pool.bytes, 0);
+        io_uring_prep_recv(sqe, op->fd, NULL, sluice_pool_room(&u->base.pool, op), 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = POOL_GROUP;
 }

@@ -132,6 +132,7 @@ struct conformance_case {
     X(region_end_and_reset) \
     X(pool_fills_buffers_in_order) \
     X(pool_one_at_a_time) \
+    X(pool_takes_no_more_than_asked) \
     X(pool_waiting_holds_none) \
     X(pool_runs_out_and_loses_nothing) \
     X(pool_ends_take_no_buffer) \

@@ -103,6 +103,33 @@ void pool_one_at_a_time(struct fixture *f)
     expect_whole_pool(f);
 }
 
+/* (12) Without MULTI, no more than was asked for, however much waits; 0 asks for a buffer full. */
+void pool_takes_no_more_than_asked(struct fixture *f)
+{
+    static const size_t asked[] = {5, 700, 1, 2 * CASE_POOL_BUF_BYTES, 0};
+    struct pair p;
+    struct case_op recv = {0};
+    uint64_t pos = 0;
+    case_pair_open(f, &p);
+    case_pooled_init(&recv, p.fd, 0);
+    case_peer_send(f, p.peer, 0, 20000);
+    for (unsigned i = 0; i < 20; i++) {
+        size_t limit = asked[i % 5];
+        recv.op.recv.bytes = limit;
+        do
+            case_run(f, &recv);
+        while (recv.result == -ENOBUFS);
+        if (limit == 0 || limit > CASE_POOL_BUF_BYTES)
+            limit = CASE_POOL_BUF_BYTES;
+        EXPECT(recv.result > 0 && (size_t)recv.result <= limit);
+        EXPECT(case_same(sluice_pool_at(&f->be->pool, recv.buffers[0]), pos, (size_t)recv.result));
+        pos += (uint64_t)recv.result;
+        put(f, recv.buffers[0]);
+    }
+    case_pair_close(f, &p);
+    expect_whole_pool(f);
+}
+
 /* (12) More wait than there are buffers, and any of them may be the one that gets bytes. */
 void pool_waiting_holds_none(struct fixture *f)
 {
