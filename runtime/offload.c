@@ -34,34 +34,44 @@ static int set_option(struct sluice_life *c, int level, int name, const void *va
 
 /* ---- whether ---- */
 
-static int cannot(struct sluice_secure *s, const char *what, int err)
+static const char no_module[] = "this kernel has no tls module";
+static const char no_keys[] = "this TLS provider does not hand its keys over";
+
+static int cannot(struct sluice_offload *o, const char *what, int err)
 {
-    snprintf(s->user_space, sizeof(s->user_space), "%s%s%s", what, err ? ": " : "",
-             err == -ENOENT ? "this kernel has no tls module"
+    char why[96];
+    snprintf(why, sizeof(why), "%s%s%s", what, err ? ": " : "",
+             err == -ENOENT ? no_module
              : err          ? strerror(-err)
                             : "");
-    if (s->ktls != SLUICE_KTLS_REQUIRE)
+    snprintf(o->where, sizeof(o->where), "user space (%s)", why);
+    if (!o->required)
         return 0;
-    s->error = (struct sluice_tls_error){.reason = SLUICE_REASON_KTLS, .alert = -1};
-    snprintf(s->error.text, sizeof(s->error.text), "no kernel TLS: %s", s->user_space);
-    return -ENOTSUP;
+    struct sluice_tls_session *session = o->session;
+    session->error = (struct sluice_tls_error){.reason = SLUICE_REASON_KTLS, .alert = -1};
+    snprintf(session->error.text, sizeof(session->error.text), "no kernel TLS: %s", why);
+    session->state = SLUICE_TLS_FAILED;
+    return -EPROTO;
 }
 
-int sluice_offload_prepare(struct sluice_secure *s, struct sluice_life *c)
+int sluice_offload_prepare(struct sluice_offload *o, struct sluice_life *c,
+                           struct sluice_tls_session *session, enum sluice_ktls wanted,
+                           const char *refusal)
 {
-    s->by_record = s->in_kernel = false;
-    s->answer_due = s->notify_due = s->refusal_due = false;
-    s->alert_due = -1;
-    if (s->ktls == SLUICE_KTLS_OFF)
-        return cannot(s, s->ktls_off ? s->ktls_off : "--ktls off", 0);
-    if (!s->provider->keys)
-        return cannot(s, "this TLS provider does not hand its keys over", 0);
+    *o = (struct sluice_offload){
+        .session = session, .required = wanted == SLUICE_KTLS_REQUIRE, .alert_due = -1};
+    if (refusal)
+        return cannot(o, refusal, 0);
+    if (wanted == SLUICE_KTLS_OFF)
+        return cannot(o, "--ktls off", 0);
+    if (!session->provider->keys)
+        return cannot(o, no_keys, 0);
     int err = set_option(c, IPPROTO_TCP, TCP_ULP, "tls", 3);
+    if (err == -ENOENT)
+        return cannot(o, no_module, 0) ? -EPROTO : -ENOENT;
     if (err)
-        return err == -ENOENT ? cannot(s, "this kernel has no tls module", 0)
-                              : cannot(s, "TCP_ULP", err);
-    s->by_record = s->session->wants_keys = true;
-    s->user_space[0] = 0;
+        return cannot(o, "TCP_ULP", err);
+    o->by_record = session->wants_keys = true;
     return 0;
 }
 
@@ -74,6 +84,11 @@ int sluice_offload_probe(void)
     int err = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 4) ? -errno : 0;
     close(fd);
     return err == -ENOTCONN ? 0 : err;
+}
+
+const char *sluice_offload_lacks(const struct sluice_tls_provider *provider)
+{
+    return !provider->keys ? no_keys : sluice_offload_probe() == -ENOENT ? no_module : NULL;
 }
 
 /* ---- keys ---- */
@@ -133,9 +148,9 @@ static int install(struct sluice_life *c, enum sluice_tls_direction d,
     return err;
 }
 
-static int fail(struct sluice_secure *s, enum sluice_reason reason, const char *what, int err)
+static int fail(struct sluice_offload *o, enum sluice_reason reason, const char *what, int err)
 {
-    struct sluice_tls_session *session = s->session;
+    struct sluice_tls_session *session = o->session;
     session->error = (struct sluice_tls_error){.reason = reason, .alert = -1};
     snprintf(session->error.text, sizeof(session->error.text), "kernel TLS: %s: %s", what,
              strerror(-err));
@@ -146,23 +161,24 @@ static int fail(struct sluice_secure *s, enum sluice_reason reason, const char *
 /* TLS_RX_EXPECT_NO_PAD is not asked for, though TLS 1.3 would then be decrypted in place: when a
  * peer pads all the same, Linux (6.1 and 6.12 tried) delivers what follows shifted by a byte, as if
  * it had moved on in the caller's buffer before it decrypts that record again. */
-int sluice_offload_start(struct sluice_secure *s, struct sluice_life *c)
+int sluice_offload_start(struct sluice_offload *o, struct sluice_life *c)
 {
+    const struct sluice_tls_provider *provider = o->session->provider;
     struct sluice_tls_keys rx, tx;
-    s->by_record = false;
-    int err = s->provider->keys(s->session, SLUICE_TLS_RX, &rx);
+    o->by_record = false;
+    int err = provider->keys(o->session, SLUICE_TLS_RX, &rx);
     if (!err)
-        err = s->provider->keys(s->session, SLUICE_TLS_TX, &tx);
+        err = provider->keys(o->session, SLUICE_TLS_TX, &tx);
     if (err) {
-        err = cannot(s, "the kernel's TLS has no such cipher", 0) ? -EPROTO : -ENOTSUP;
+        err = cannot(o, "the kernel's TLS has no such cipher", 0) ? -EPROTO : -ENOTSUP;
     } else if ((err = install(c, SLUICE_TLS_RX, &rx))) {
         const char *what = err == -ENOENT ? "this kernel lacks the cipher; TLS_RX" : "TLS_RX";
-        err = cannot(s, what, err) ? -EPROTO : -ENOTSUP;
+        err = cannot(o, what, err) ? -EPROTO : -ENOTSUP;
     } else if ((err = install(c, SLUICE_TLS_TX, &tx))) {
-        err = fail(s, SLUICE_REASON_KTLS, "it receives but does not send", err);
-        s->error = s->session->error;
+        err = fail(o, SLUICE_REASON_KTLS, "it receives but does not send", err);
     } else {
-        s->in_kernel = true;
+        o->in_kernel = true;
+        snprintf(o->where, sizeof(o->where), "kernel, both ways");
     }
     sluice_system_wipe(&rx, sizeof(rx));
     sluice_system_wipe(&tx, sizeof(tx));
@@ -171,47 +187,56 @@ int sluice_offload_start(struct sluice_secure *s, struct sluice_life *c)
 
 /* ---- records without data ---- */
 
-static int renew(struct sluice_secure *s, struct sluice_life *c, enum sluice_tls_direction d)
+/* The old ones are good for close_notify. */
+static int no_new_keys(struct sluice_offload *o, const char *what, int err)
+{
+    o->answer_due = false;
+    o->notify_due = true;
+    return fail(o, SLUICE_REASON_TLS_REKEY, what, err);
+}
+
+static int renew(struct sluice_offload *o, struct sluice_life *c, enum sluice_tls_direction d)
 {
     struct sluice_tls_keys keys;
-    int err = s->provider->next_keys(s->session, d, &keys);
+    int err = o->session->provider->next_keys(o->session, d, &keys);
     if (!err)
         err = install(c, d, &keys);
     sluice_system_wipe(&keys, sizeof(keys));
-    return err ? fail(s, SLUICE_REASON_TLS_REKEY, "KeyUpdate", err) : 0;
+    return err ? no_new_keys(o, "KeyUpdate", err) : 0;
 }
 
-int sluice_offload_control(struct sluice_secure *s, struct sluice_life *c)
+int sluice_offload_control(struct sluice_offload *o, struct sluice_life *c)
 {
     unsigned type;
-    /* The ring of ciphertext is idle now. */
-    ssize_t n = sluice_loop_sockets(c->loop)->recv_record(c->loop->be, c->fd, &type, s->raw,
+    struct sluice_tls_session *s = o->session;
+    uint8_t *room = s->out_base; /* idle now, and larger than a record */
+    ssize_t n = sluice_loop_sockets(c->loop)->recv_record(c->loop->be, c->fd, &type, room,
                                                           SLUICE_TLS_RECORD_MAX);
     if (n == -EAGAIN)
         return 0;
     if (n < 0)
-        return sluice_tls_bad_record(s->session, (int)-n);
-    int rc = sluice_tls_control(s->session, type, s->raw, (size_t)n);
-    sluice_system_wipe(s->raw, (size_t)n); /* a ticket is a secret */
-    if (rc < 0 && s->session->error.reason != SLUICE_REASON_TLS_ALERT)
-        s->alert_due = s->session->error.alert;
+        return sluice_tls_bad_record(s, (int)-n);
+    int rc = sluice_tls_control(s, type, room, (size_t)n);
+    sluice_system_wipe(room, (size_t)n); /* a ticket is a secret */
+    if (rc < 0 && s->error.reason != SLUICE_REASON_TLS_ALERT)
+        o->alert_due = s->error.alert;
     if (rc == SLUICE_TLS_REFUSAL_DUE) {
-        s->refusal_due = true;
+        o->refusal_due = true;
         rc = 0;
     }
     if (rc == SLUICE_TLS_NEW_KEYS || rc == SLUICE_TLS_ANSWER_DUE) {
-        s->answer_due |= rc == SLUICE_TLS_ANSWER_DUE;
-        rc = renew(s, c, SLUICE_TLS_RX);
+        o->answer_due |= rc == SLUICE_TLS_ANSWER_DUE;
+        rc = renew(o, c, SLUICE_TLS_RX);
     }
     return rc;
 }
 
-bool sluice_offload_verdict(struct sluice_secure *s, int os_error)
+bool sluice_offload_verdict(struct sluice_offload *o, int os_error)
 {
-    if (!s->in_kernel || (os_error != EBADMSG && os_error != EMSGSIZE && os_error != EINVAL))
+    if (!o->in_kernel || (os_error != EBADMSG && os_error != EMSGSIZE && os_error != EINVAL))
         return false;
-    sluice_tls_bad_record(s->session, os_error);
-    s->alert_due = s->session->error.alert;
+    sluice_tls_bad_record(o->session, os_error);
+    o->alert_due = o->session->error.alert;
     return true;
 }
 
@@ -221,12 +246,13 @@ static int say(struct sluice_life *c, unsigned type, const uint8_t *data, size_t
     return n < 0 ? (int)n : 0;
 }
 
-static int notify(struct sluice_secure *s, struct sluice_life *c)
+/* Said, or a peer that is gone heard nothing of it. */
+static int notify(struct sluice_offload *o, struct sluice_life *c)
 {
     static const uint8_t close_notify[] = {ALERT_WARNING, 0};
     int err = say(c, SLUICE_TLS_TYPE_ALERT, close_notify, sizeof(close_notify));
-    s->notify_due = err == -EAGAIN;
-    s->session->closed |= err ? 0 : SLUICE_TLS_CLOSED_BY_US;
+    o->notify_due = err == -EAGAIN;
+    o->session->closed |= o->notify_due ? 0 : SLUICE_TLS_CLOSED_BY_US;
     return err;
 }
 
@@ -238,46 +264,43 @@ static bool takes_new_keys(struct sluice_life *c)
     return set_option(c, SOL_TLS, TLS_TX, &none, sizeof(none)) != -EBUSY;
 }
 
-/* An answer, or of our own accord. Without new keys it is over while the old ones are good for
- * close_notify. */
-static int update(struct sluice_secure *s, struct sluice_life *c)
+/* An answer, or of our own accord. */
+static int update(struct sluice_offload *o, struct sluice_life *c)
 {
     static const uint8_t key_update[] = {KEY_UPDATE, 0, 0, 1, 0}; /* asks for nothing back */
-    if (!takes_new_keys(c)) {
-        int err = notify(s, c);
-        return err == -EAGAIN ? err : fail(s, SLUICE_REASON_TLS_REKEY, "no new keys", -EBUSY);
-    }
+    if (!takes_new_keys(c))
+        return no_new_keys(o, "no new keys", -EBUSY);
     int err = say(c, SLUICE_TLS_TYPE_HANDSHAKE, key_update, sizeof(key_update));
-    s->answer_due = err == -EAGAIN;
+    o->answer_due = err == -EAGAIN;
     if (!err)
-        s->session->records_out = 0;
-    return err ? err : renew(s, c, SLUICE_TLS_TX);
+        o->session->records_out = 0;
+    return err ? err : renew(o, c, SLUICE_TLS_TX);
 }
 
 /* Each SEND begins a record of its own; those that a short one cut count twice. */
-void sluice_offload_sent(struct sluice_secure *s, size_t bytes, bool between)
+void sluice_offload_sent(struct sluice_offload *o, size_t bytes, bool between)
 {
     uint64_t records = (bytes + SLUICE_TLS_RECORD_MAX - 1) / SLUICE_TLS_RECORD_MAX;
-    if (sluice_tls_count_records(s->session, records) && between)
-        s->answer_due = true;
+    if (sluice_tls_count_records(o->session, records) && between)
+        o->answer_due = o->session->state != SLUICE_TLS_FAILED;
 }
 
-int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
+int sluice_offload_say(struct sluice_offload *o, struct sluice_life *c, bool last)
 {
     int err = 0;
-    if (s->alert_due >= 0) {
-        const uint8_t alert[] = {ALERT_FATAL, (uint8_t)s->alert_due};
-        s->alert_due = -1; /* once: it is a courtesy */
+    if (o->alert_due >= 0 && last) {
+        const uint8_t alert[] = {ALERT_FATAL, (uint8_t)o->alert_due};
+        o->alert_due = -1; /* once: it is a courtesy */
         return say(c, SLUICE_TLS_TYPE_ALERT, alert, sizeof(alert));
     }
-    if (s->answer_due && (err = update(s, c)))
+    if (o->answer_due && (err = update(o, c)))
         return err;
-    if (s->refusal_due) {
+    if (o->refusal_due) {
         static const uint8_t no_renegotiation[] = {ALERT_WARNING, 100};
         err = say(c, SLUICE_TLS_TYPE_ALERT, no_renegotiation, sizeof(no_renegotiation));
-        s->refusal_due = err == -EAGAIN;
+        o->refusal_due = err == -EAGAIN;
         if (err)
             return err;
     }
-    return s->notify_due ? notify(s, c) : 0;
+    return o->notify_due && last ? notify(o, c) : 0;
 }

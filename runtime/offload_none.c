@@ -11,45 +11,54 @@ int sluice_offload_probe(void)
     return -ENOSYS;
 }
 
-int sluice_offload_prepare(struct sluice_secure *s, struct sluice_life *c)
+static const char not_built[] = "this build has no kernel TLS";
+
+const char *sluice_offload_lacks(const struct sluice_tls_provider *provider)
 {
-    (void)c;
-    s->by_record = s->in_kernel = false;
-    s->answer_due = s->notify_due = s->refusal_due = false;
-    s->alert_due = -1;
-    snprintf(s->user_space, sizeof(s->user_space), "this build has no kernel TLS");
-    if (s->ktls != SLUICE_KTLS_REQUIRE)
+    (void)provider;
+    return not_built;
+}
+
+int sluice_offload_prepare(struct sluice_offload *o, struct sluice_life *c,
+                           struct sluice_tls_session *session, enum sluice_ktls wanted,
+                           const char *refusal)
+{
+    (void)c, (void)refusal;
+    *o = (struct sluice_offload){.session = session, .alert_due = -1};
+    snprintf(o->where, sizeof(o->where), "user space (%s)", not_built);
+    if (wanted != SLUICE_KTLS_REQUIRE)
         return 0;
-    s->error = (struct sluice_tls_error){.reason = SLUICE_REASON_KTLS, .alert = -1};
-    snprintf(s->error.text, sizeof(s->error.text), "no kernel TLS: %s", s->user_space);
-    return -ENOTSUP;
-}
-
-int sluice_offload_start(struct sluice_secure *s, struct sluice_life *c)
-{
-    (void)s, (void)c;
-    return -ENOTSUP;
-}
-
-int sluice_offload_control(struct sluice_secure *s, struct sluice_life *c)
-{
-    (void)s, (void)c;
+    session->error = (struct sluice_tls_error){.reason = SLUICE_REASON_KTLS, .alert = -1};
+    snprintf(session->error.text, sizeof(session->error.text), "no kernel TLS: %s", not_built);
+    session->state = SLUICE_TLS_FAILED;
     return -EPROTO;
 }
 
-bool sluice_offload_verdict(struct sluice_secure *s, int os_error)
+int sluice_offload_start(struct sluice_offload *o, struct sluice_life *c)
 {
-    (void)s, (void)os_error;
+    (void)o, (void)c;
+    return -ENOTSUP;
+}
+
+int sluice_offload_control(struct sluice_offload *o, struct sluice_life *c)
+{
+    (void)o, (void)c;
+    return -EPROTO;
+}
+
+bool sluice_offload_verdict(struct sluice_offload *o, int os_error)
+{
+    (void)o, (void)os_error;
     return false;
 }
 
-void sluice_offload_sent(struct sluice_secure *s, size_t bytes, bool between)
+void sluice_offload_sent(struct sluice_offload *o, size_t bytes, bool between)
 {
-    (void)s, (void)bytes, (void)between;
+    (void)o, (void)bytes, (void)between;
 }
 
-int sluice_offload_say(struct sluice_secure *s, struct sluice_life *c)
+int sluice_offload_say(struct sluice_offload *o, struct sluice_life *c, bool last)
 {
-    (void)s, (void)c;
+    (void)o, (void)c, (void)last;
     return 0;
 }

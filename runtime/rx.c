@@ -3,7 +3,6 @@
  * entry. An inbox that is full arms no receive, so the TCP window closes. With TLS the kernel
  * receives into a ring of ciphertext, and records are decrypted straight into the inbox.
  */
-#include "offload.h"
 #include "paths.h"
 #include "base/check.h"
 #include "rings/entry.h"
@@ -141,11 +140,11 @@ static bool arm(struct sluice_rx *rx)
         sluice_away_leave(rx);
         return true;
     }
-    if (s->by_record && s->session->state != SLUICE_TLS_HANDSHAKE)
+    if (s->offload.by_record && s->session->state != SLUICE_TLS_HANDSHAKE)
         return false; /* until the kernel has the keys */
-    if (s->by_record && sluice_secure_lacks(s) == 0)
+    if (s->offload.by_record && sluice_secure_lacks(s) == 0)
         return false; /* until there is room for what the session answers */
-    if (s->by_record)
+    if (s->offload.by_record)
         prepare_record(rx);
     else if (!prepare_region(rx))
         return false;
@@ -326,7 +325,7 @@ static void received(struct sluice_rx *rx, uint32_t bytes)
     sluice_secure_move(&s->raw_tail, sluice_secure_at(&s->raw_tail) + bytes);
     if (rx->away.out)
         sluice_away_tell(rx);
-    else if (!s->by_record || sluice_secure_lacks(s) == 0)
+    else if (!s->offload.by_record || sluice_secure_lacks(s) == 0)
         decrypt(rx);
 }
 
@@ -334,7 +333,7 @@ static void received(struct sluice_rx *rx, uint32_t bytes)
 static void take_control(struct sluice_rx *rx)
 {
     const struct sluice_tls_session *session = rx->secure->session;
-    if (sluice_offload_control(rx->secure, rx->life)) {
+    if (sluice_offload_control(&rx->secure->offload, rx->life)) {
         rx->socket_eof = true; /* the kernel would go on: nothing behind it is delivered */
         rx->events->tls_failed(rx->user);
     } else if (session->closed & SLUICE_TLS_CLOSED_BY_PEER) {
@@ -347,7 +346,7 @@ static void take_control(struct sluice_rx *rx)
 static bool ended_in_kernel(struct sluice_rx *rx, int32_t result)
 {
     struct sluice_secure *s = rx->secure;
-    if (!s->in_kernel)
+    if (!s->offload.in_kernel)
         return false;
     if (result == -EIO) {
         take_control(rx);
@@ -355,7 +354,7 @@ static bool ended_in_kernel(struct sluice_rx *rx, int32_t result)
     }
     if (result == 0)
         sluice_tls_eof(s->session);
-    else if (!sluice_offload_verdict(s, -result))
+    else if (!sluice_offload_verdict(&s->offload, -result))
         return false;
     rx->socket_eof = true;
     rx->events->tls_failed(rx->user);
@@ -416,8 +415,9 @@ static bool may_go_on(struct sluice_rx *rx)
 {
     const struct sluice_secure *s = rx->secure;
     uint64_t tail = sluice_secure_at(&s->raw_tail);
-    bool left = s->by_record ? sluice_secure_lacks(s) == 0
-                             : sluice_secure_at(&s->raw_head) != tail || s->session->pending;
+    bool left = s->offload.by_record
+                    ? sluice_secure_lacks(s) == 0
+                    : sluice_secure_at(&s->raw_head) != tail || s->session->pending;
     if (rx->away.out && rx->raw_seen != tail)
         return sluice_life_receives(rx->life); /* nobody else tells */
     return sluice_life_receives(rx->life) && left &&

@@ -59,11 +59,17 @@ void sluice_secure_fini(struct sluice_secure *s)
     memset(s, 0, sizeof(*s));
 }
 
-int sluice_secure_begin(struct sluice_secure *s, const char *host)
+int sluice_secure_begin(struct sluice_secure *s, const char *host, struct sluice_life *c)
 {
     sluice_secure_move(&s->raw_head, sluice_secure_at(&s->raw_tail));
-    return s->provider->session_create(&s->session, s->ctx, host, s->out, SECURE_OUT_BYTES,
-                                       &s->error);
+    int err =
+        s->provider->session_create(&s->session, s->ctx, host, s->out, SECURE_OUT_BYTES, &s->error);
+    if (!err &&
+        sluice_offload_prepare(&s->offload, c, s->session, s->ktls, s->ktls_off) == -EPROTO) {
+        s->error = s->session->error;
+        err = -ENOTSUP;
+    }
+    return err;
 }
 
 void sluice_secure_end(struct sluice_secure *s)
@@ -71,7 +77,7 @@ void sluice_secure_end(struct sluice_secure *s)
     if (s->session)
         s->provider->session_destroy(s->session);
     s->session = NULL;
-    s->in_kernel = s->by_record = false;
+    s->offload = (struct sluice_offload){.alert_due = -1};
 }
 
 struct sluice_tls_input sluice_secure_window(const struct sluice_secure *s)
@@ -97,8 +103,6 @@ void sluice_secure_describe(const struct sluice_secure *s, char *version, size_t
     struct sluice_tls_info info;
     s->provider->info(s->session, &info);
     snprintf(version, version_bytes, "%s", info.version);
-    snprintf(text, text_bytes, "%s, %s; verified: %s%s%s; %s%s%s", s->provider->name, info.cipher,
-             info.verified, info.alpn[0] ? "; alpn " : "", info.alpn,
-             s->in_kernel ? "kernel, both ways" : "user space (", s->user_space,
-             s->in_kernel ? "" : ")");
+    snprintf(text, text_bytes, "%s, %s; verified: %s%s%s; %s", s->provider->name, info.cipher,
+             info.verified, info.alpn[0] ? "; alpn " : "", info.alpn, s->offload.where);
 }

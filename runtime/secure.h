@@ -5,8 +5,8 @@
 #ifndef SLUICE_SECURE_H
 #define SLUICE_SECURE_H
 
+#include "offload.h"
 #include "sluice.h"
-#include "tls/tls.h"
 
 #include <stdatomic.h>
 
@@ -20,14 +20,8 @@ struct sluice_secure {
     uint8_t *raw, *out;                  /* mapped twice */
     _Atomic uint64_t raw_head, raw_tail; /* taken by the session; received, maybe elsewhere */
     enum sluice_ktls ktls;
-    bool by_record; /* nothing is received beyond the record that is due */
-    bool in_kernel; /* which encrypts and decrypts: the session only knows */
-    bool answer_due, refusal_due,
-        notify_due;       /* to be said by offload.c: KeyUpdate (asked for, or because our keys have
-                             served long enough), no_renegotiation, close_notify */
-    int alert_due;        /* -1: none */
-    const char *ktls_off; /* why it shall not be in the kernel, with SLUICE_KTLS_OFF */
-    char user_space[96];  /* why it is not in the kernel */
+    const char *ktls_off; /* why it shall not be in the kernel, or NULL */
+    struct sluice_offload offload;
     struct sluice_tls_error error; /* why the last one failed */
 };
 
@@ -36,8 +30,8 @@ int sluice_secure_open(struct sluice_secure *s, const char *provider,
                        const struct sluice_tls_config *cfg, enum sluice_ktls ktls);
 void sluice_secure_fini(struct sluice_secure *s);
 
-/* One connection. */
-int sluice_secure_begin(struct sluice_secure *s, const char *host);
+/* One connection: 0, or a negative errno with s->error filled in. */
+int sluice_secure_begin(struct sluice_secure *s, const char *host, struct sluice_life *c);
 void sluice_secure_end(struct sluice_secure *s);
 
 /* release: pairs with the acquire of the other thread's, where there is one; the bytes below are
@@ -65,7 +59,7 @@ void sluice_secure_describe(const struct sluice_secure *s, char *version, size_t
 /* Records are ours to make and to open; else bytes go as they are, or the kernel does it. */
 static inline bool sluice_secure_is_on(const struct sluice_secure *s)
 {
-    return s->session != NULL && !s->in_kernel;
+    return s->session != NULL && !s->offload.in_kernel;
 }
 
 static inline size_t sluice_secure_output(const struct sluice_secure *s, const uint8_t **data)

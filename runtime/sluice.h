@@ -174,9 +174,6 @@ enum sluice_timestamps {
     SLUICE_TIMESTAMPS_HARDWARE, /* the NIC's own; it must have been told to, and is asked whether */
 };
 
-/** Who encrypts: the kernel in both directions, or this process. */
-enum sluice_ktls { SLUICE_KTLS_AUTO, SLUICE_KTLS_REQUIRE, SLUICE_KTLS_OFF };
-
 struct sluice_transport_config {
     /** "HOST:PORT:ADDRESS" overrides of name resolution; borrowed while the transport lives. */
     const char *const *resolve;

@@ -75,14 +75,15 @@ static void on_tls_failed(void *user)
 static void on_secured(void *user)
 {
     struct sluice_transport *t = user;
-    if (!t->secure.by_record) /* else when all of the handshake has left */
+    if (!t->secure.offload.by_record) /* else when all of the handshake has left */
         sluice_life_secured(&t->life);
 }
 
 /* The kernel takes over, or cannot and all goes on in user space. */
 static void offload(struct sluice_transport *t)
 {
-    if (sluice_offload_start(&t->secure, &t->life) == -EPROTO) {
+    if (sluice_offload_start(&t->secure.offload, &t->life) == -EPROTO) {
+        t->secure.error = t->secure.session->error;
         sluice_life_close(&t->life, t->secure.error.reason, 0);
         return;
     }
@@ -265,10 +266,11 @@ static bool work(struct sluice_source *src)
     show_inbox(t);
     did |= sluice_tx_work(&t->tx);
     const uint8_t *output;
-    if (!t->tx.sending && t->secure.by_record && t->secure.session->state == SLUICE_TLS_OPEN &&
-        !sluice_secure_output(&t->secure, &output))
+    if (!t->tx.sending && t->secure.offload.by_record &&
+        t->secure.session->state == SLUICE_TLS_OPEN && !sluice_secure_output(&t->secure, &output))
         offload(t);
-    if (t->tls_failed && !t->tx.sending && !sluice_secure_output(&t->secure, &output))
+    if (t->tls_failed && !t->tx.sending && !t->secure.offload.notify_due &&
+        !sluice_secure_output(&t->secure, &output))
         sluice_life_close(&t->life, t->secure.error.reason, 0);
     if (t->ending || t->rx.eof || t->fin_sent || t->send_failed)
         sluice_transport_consider_end(t);

@@ -31,8 +31,9 @@ static int check_stamps(struct sluice_transport *t)
 /* Now that it is known what the connection is. */
 static int start_crew(struct sluice_transport *t)
 {
-    const struct sluice_model_facts facts = {
-        .tls = t->life.is_tls, .in_kernel = t->secure.in_kernel, .in_line = t->upstream != NULL};
+    const struct sluice_model_facts facts = {.tls = t->life.is_tls,
+                                             .in_kernel = t->secure.offload.in_kernel,
+                                             .in_line = t->upstream != NULL};
     int err = sluice_crew_choose(&t->crew, &facts);
     if (err) {
         sluice_transport_refuse(t, t->crew.reason);
@@ -58,7 +59,7 @@ void sluice_transport_secure(struct sluice_life *c)
     sluice_channel_set_ready(t->ch, SLUICE_READY_TCP, 0);
     if (check_stamps(t))
         return;
-    if (sluice_secure_begin(&t->secure, c->dial->url.host) || sluice_offload_prepare(&t->secure, c))
+    if (sluice_secure_begin(&t->secure, c->dial->url.host, c))
         sluice_life_close(c, t->secure.error.reason, 0);
     else
         sluice_transport_receive(t);
@@ -91,13 +92,10 @@ static int prepare_tls(struct sluice_transport *t)
 {
     if (t->rx.raw.base)
         return 0;
-    enum sluice_ktls ktls = t->ktls;
     t->secure.ktls_off = t->life_cfg.timestamps ? "--timestamps: the kernel's TLS gives none"
                          : t->crew.wanted == SLUICE_MODEL_THREE_THREAD ? "--model three-thread"
                                                                        : NULL;
-    if (t->secure.ktls_off)
-        ktls = SLUICE_KTLS_OFF;
-    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg, ktls);
+    int err = sluice_secure_open(&t->secure, t->tls_provider, t->tls_cfg, t->ktls);
     if (!err)
         err = sluice_rx_open_raw(&t->rx);
     if (!err)

@@ -3,7 +3,6 @@
  * between writers, PONGs after each batch, nothing ever inside a message that is half sent. With
  * TLS a run is encrypted first, record by record, and its messages count when their records left.
  */
-#include "offload.h"
 #include "paths.h"
 #include "base/check.h"
 
@@ -53,8 +52,8 @@ void sluice_tx_end(struct sluice_tx *tx)
         return;
     }
     tx->notifying = true;
-    if (tx->secure->in_kernel)
-        tx->secure->notify_due = true;
+    if (tx->secure->offload.in_kernel)
+        tx->secure->offload.notify_due = true;
     else
         tx->secure->provider->close(
             tx->secure->session); /* no room: sluice_tx_work() tries again */
@@ -222,9 +221,9 @@ static bool next_run(struct sluice_tx *tx)
 static void set_flags(struct sluice_tx *tx)
 {
     bool nowait = !tx->waits && !tx->remote.thread && tx->op.send.bytes <= SLUICE_NOWAIT_BYTES_MAX;
-    tx->op.flags = tx->secure->in_kernel ? 0
-                   : nowait              ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT
-                                         : SLUICE_OP_WAITALL;
+    tx->op.flags = tx->secure->offload.in_kernel ? 0
+                   : nowait                      ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT
+                                                 : SLUICE_OP_WAITALL;
 }
 
 static bool send_rest(struct sluice_tx *tx)
@@ -338,15 +337,15 @@ static void on_room(struct sluice_op *op, int32_t result, bool more)
 /* Records that are no data, between two SENDs: true when something else must wait. */
 static bool say_control(struct sluice_tx *tx)
 {
-    const struct sluice_secure *s = tx->secure;
-    if (!s->in_kernel || !(s->answer_due || s->refusal_due || s->notify_due || s->alert_due >= 0))
+    struct sluice_offload *o = &tx->secure->offload;
+    if (!o->in_kernel || !(o->answer_due || o->refusal_due || o->notify_due || o->alert_due >= 0))
         return false;
-    int err = sluice_offload_say(tx->secure, tx->life);
+    int err = sluice_offload_say(o, tx->life, true);
     if (err == -EAGAIN)
         tx->sending = sluice_life_begin(tx->life, &tx->room_op) == 0;
     else if (err == -EPROTO)
         tx->events->tls_failed(tx->user);
-    else if (tx->notifying && !s->notify_due) {
+    else if (tx->notifying && !o->notify_due) {
         tx->notifying = false;
         tx->events->fin(tx->user);
     }
@@ -390,8 +389,8 @@ static void sent(struct sluice_tx *tx, uint32_t bytes)
     tx->events->sent(tx->user);
     if (tx->owner && tx->run_sent == tx->run_bytes)
         finish_run(tx);
-    if (tx->secure->in_kernel)
-        sluice_offload_sent(tx->secure, bytes, tx->message_sent == 0);
+    if (tx->secure->offload.in_kernel)
+        sluice_offload_sent(&tx->secure->offload, bytes, tx->message_sent == 0);
 }
 
 static void on_send(struct sluice_op *op, int32_t result, bool more)
@@ -482,7 +481,8 @@ bool sluice_tx_pending(struct sluice_tx *tx)
     if (tx->sending) /* others may have committed since park() looked: the SEND's end is their turn
                       */
         return tx->awaited || (tx->op.flags & SLUICE_OP_NOWAIT && !nothing_else_waits(tx));
-    if (tx->notifying || tx->secure->answer_due || tx->secure->refusal_due ||
+    const struct sluice_offload *o = &tx->secure->offload;
+    if (tx->notifying || o->answer_due || o->refusal_due || o->notify_due ||
         sluice_secure_output(tx->secure, &data))
         return true;
     if (!tx->started)

@@ -17,6 +17,9 @@ enum sluice_tls_min { SLUICE_TLS_MIN_1_2, SLUICE_TLS_MIN_1_3 };
 
 enum sluice_tls_client_cert { SLUICE_TLS_CERT_NONE, SLUICE_TLS_CERT_ASK, SLUICE_TLS_CERT_REQUIRE };
 
+/** Who encrypts: the kernel in both directions, or this process. AUTO: the kernel where it can. */
+enum sluice_ktls { SLUICE_KTLS_AUTO, SLUICE_KTLS_REQUIRE, SLUICE_KTLS_OFF };
+
 /**
  * What is wanted. Zeroes are safe: verified against the system's CA store, TLS 1.2 or later. Texts
  * are borrowed for context_create(); NULL: not given.
