@@ -73,11 +73,24 @@ static void set_up(struct typed_record *r, void *data, size_t bytes)
                              .msg_controllen = sizeof(r->control)};
 }
 
+/* The kernel's verdict on a record that it received stands as the socket's error, too: taken here,
+ * or the alert about it would be told it and not leave. 0, or another error. */
+static int take_verdict(int fd)
+{
+    int error = 0;
+    socklen_t bytes = sizeof(error);
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+    return error == EBADMSG ? 0 : -error;
+}
+
 ssize_t sluice_tcp_send_record(struct sluice_backend *be, int fd, unsigned type, const void *data,
                                size_t bytes)
 {
     struct typed_record r;
     (void)be;
+    int err = take_verdict(fd);
+    if (err)
+        return err;
     set_up(&r, (void *)(uintptr_t)data, bytes);
     struct cmsghdr *c = CMSG_FIRSTHDR(&r.msg);
     *c = (struct cmsghdr){.cmsg_level = SOL_TLS,
