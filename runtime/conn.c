@@ -123,9 +123,11 @@ static void deliver_held(struct sluice_conn *c)
         sluice_conn_deliver(c, sluice_conn_unhold(c));
 }
 
-/* The end that came: a failure of the socket, or the peer's. */
+/* The end that came: a failure of the socket, or the peer's; or a record without data. */
 static void end_receiving(struct sluice_conn *c)
 {
+    if (c->tls && c->in_error && sluice_conn_offload_ended(c))
+        return;
     if (c->in_error)
         sluice_life_close(&c->life, sluice_life_reason(-c->in_error), -c->in_error);
     else if (c->tls)
@@ -137,12 +139,12 @@ static void end_receiving(struct sluice_conn *c)
 /* Received, or decrypted, and not delivered: TLS may have it wait for a buffer or for room. */
 static bool has_unread(const struct sluice_conn *c)
 {
-    return c->held || (c->tls && (c->tls->output_full || c->tls->session->pending));
+    return c->held || (sluice_conn_seals(c) && (c->tls->output_full || c->tls->session->pending));
 }
 
 static void arm(struct sluice_conn *c)
 {
-    if (c->receiving || c->starved_link)
+    if (c->receiving || c->starved_link || (c->tls && !sluice_conn_offload_arm(c)))
         return;
     if (sluice_life_begin(&c->life, &c->recv_op))
         sluice_conns_due(c, DUE_RECEIVE); /* no room now: in the next turn */
@@ -152,17 +154,17 @@ static void arm(struct sluice_conn *c)
 
 void sluice_conn_receive(struct sluice_conn *c)
 {
-    if (c->tls)
+    if (sluice_conn_seals(c))
         sluice_conn_tls_receive(c);
     else
         deliver_held(c);
     bool is_paused = c->paused && sluice_life_is_live(&c->life); /* a handshake goes on */
     if (has_unread(c) || is_paused || sluice_conn_is_leaving(c))
         return;
-    if (c->in == IN_OPEN)
-        arm(c);
-    else if (c->in == IN_ENDING)
+    if (c->in == IN_ENDING)
         end_receiving(c);
+    if (c->in == IN_OPEN && !sluice_conn_is_leaving(c))
+        arm(c);
 }
 
 /* A reset that a SEND heard of looks like an end: backend.h, 10. */
@@ -183,6 +185,8 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
     if (result > 0) {
         struct sluice_lease *lease = sluice_lease_wire(c->conns, op->pooled.buffer, (size_t)result);
         c->heard_ns = c->conns->loop->now_ns;
+        if (wanted && c->tls)
+            sluice_conn_offload_note(c, &lease->buf);
         if (wanted && c->in != IN_OVER)
             hold(c, lease);
         else
@@ -278,6 +282,7 @@ void sluice_conn_init(struct sluice_conn *c, struct sluice_conns *conns,
     c->events = events;
     c->user = user;
     c->tls_ctx = NULL;
+    c->ktls = SLUICE_KTLS_AUTO;
     c->tls = NULL;
     c->held = NULL;
     c->held_end = &c->held;
@@ -303,6 +308,7 @@ void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd)
     sluice_conn_init(c, l->conns, l->events, l->user);
     c->read_timeout_ns = l->read_timeout_ns;
     c->tls_ctx = l->tls;
+    c->ktls = (uint8_t)l->ktls;
     c->life.is_tls = l->tls != NULL;
     c->life.cfg = &l->life_cfg;
     sluice_life_adopt(&c->life, fd);

@@ -76,6 +76,8 @@ struct sluice_tls_facts {
     const char *cipher;   /* "TLS_AES_128_GCM_SHA256" */
     const char *alpn;     /* "" without */
     const char *verified; /* "chain", "chain+pin", "pin", "none" */
+    const char *where;    /* "kernel, both ways", or "user space (why)"; "" while it is opened */
+    bool in_kernel;       /* the kernel encrypts and decrypts */
     char peer[128];       /* subject of the peer's certificate; "" without one */
     bool resumed;         /* an earlier session goes on: nobody was verified anew */
     bool ticket;          /* with resume: the next connection to this host may be resumed */
@@ -108,6 +110,7 @@ struct sluice_connect_config {
     /** For tls://, a client's; borrowed until the connection is open. NULL: verified against the
      *  system's CAs, which costs reading them once for each loop. */
     struct sluice_tls *tls;
+    enum sluice_ktls ktls;       /* for tls://; REQUIRE: closed with SLUICE_REASON_KTLS without */
     uint64_t connect_timeout_ns; /* resolving and all addresses together; 0: 10 s */
     uint64_t tls_timeout_ns;     /* of the handshake; 0: 10 s */
     uint64_t read_timeout_ns;    /* see sluice_conn_set_read_timeout() */
@@ -235,6 +238,7 @@ struct sluice_listen_config {
     /** Of the listener; may be NULL: it is closed, nothing is accepted any more. */
     void (*on_close)(struct sluice_listener *l, void *user);
     struct sluice_tls *tls;   /* for tls://, a server's; borrowed until on_close */
+    enum sluice_ktls ktls;    /* the same as of sluice_connect_config */
     uint64_t tls_timeout_ns;  /* of a handshake; 0: 10 s */
     uint32_t backlog;         /* 0: 1024 (the kernel caps it at net.core.somaxconn) */
     bool reuse_port;          /* SO_REUSEPORT: several loops listen there, the kernel shares out */
@@ -246,9 +250,9 @@ struct sluice_listen_config {
  * waits until one closes: peers wait in the backlog.
  *
  * @return 0, or -EINVAL not such a URL, not an address, no events, tls:// without its tls;
- * -EADDRINUSE, -EACCES, -EADDRNOTAVAIL from bind(2); -ENOBUFS 64 listeners are there, or no
- * connection is allowed; -ECHILD a child of fork has this loop; another negative errno. *out is
- * NULL then.
+ * -ENOTSUP kernel TLS is required and cannot be had; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL from
+ * bind(2); -ENOBUFS 64 listeners are there, or no connection is allowed; -ECHILD a child of fork
+ * has this loop; another negative errno. *out is NULL then.
  */
 SLUICE_API int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
                                     const struct sluice_listen_config *cfg, char *why,

@@ -1,6 +1,7 @@
 /*
- * TLS of a connection, in user space: ciphertext out of leased buffers, plaintext into others, and
- * what is written straight into the ring that is sent from. The rules are tls/tls.h's.
+ * TLS of a connection, in user space (the kernel's is conn_offload.c's): ciphertext out of leased
+ * buffers, plaintext into others, and what is written straight into the ring that is sent from. The
+ * rules are tls/tls.h's.
  */
 #include "conns.h"
 #include "base/check.h"
@@ -111,7 +112,7 @@ void sluice_conns_tls_fini(struct sluice_conns *conns)
 /* ---- the end ---- */
 
 /* The alert that tells the peer why leaves first. */
-static void fail(struct sluice_conn *c, const struct sluice_tls_error *error)
+void sluice_conn_tls_fail(struct sluice_conn *c, const struct sluice_tls_error *error)
 {
     if (error != &c->tls->error)
         c->tls->error = *error;
@@ -123,7 +124,7 @@ void sluice_conn_tls_eof(struct sluice_conn *c)
 {
     struct sluice_tls_session *s = c->tls->session;
     if (sluice_tls_eof(s))
-        fail(c, &s->error);
+        sluice_conn_tls_fail(c, &s->error);
     else
         sluice_conn_told_end(c);
 }
@@ -131,6 +132,8 @@ void sluice_conn_tls_eof(struct sluice_conn *c)
 bool sluice_conn_tls_notify(struct sluice_conn *c)
 {
     struct sluice_tls_session *s = c->tls->session;
+    if (c->tls->offload.in_kernel)
+        return sluice_conn_offload_notify(c);
     if (!s || s->state != SLUICE_TLS_OPEN || (s->closed & SLUICE_TLS_CLOSED_BY_US))
         return false;
     return c->tls->provider->close(s) == 0; /* the queue is empty: there is room */
@@ -178,8 +181,10 @@ static bool shake_hands(struct sluice_conn *c)
     note_output(c);
     tls->output_full = rc == -ENOBUFS;
     if (rc == -EPROTO)
-        fail(c, &tls->session->error);
-    if (rc == 0)
+        sluice_conn_tls_fail(c, &tls->session->error);
+    if (rc == 0 && tls->offload.by_record)
+        sluice_conns_due(c, DUE_SEND); /* open when all of the handshake has left */
+    else if (rc == 0)
         sluice_life_secured(&c->life); /* the rest is due after on_open */
     return rc == -EAGAIN && c->held;
 }
@@ -207,13 +212,13 @@ static bool read_record(struct sluice_conn *c)
     if (n == 0)
         sluice_conn_told_end(c);
     else if (n == -EPROTO)
-        fail(c, &tls->session->error);
+        sluice_conn_tls_fail(c, &tls->session->error);
     return n == -EAGAIN;
 }
 
 /* Tickets and KeyUpdates without data between are limited to so many in a row: a rate, not a sum.
  */
-static void forgive_controls(struct sluice_conn *c)
+void sluice_conn_tls_forgive(struct sluice_conn *c)
 {
     uint64_t now = c->conns->loop->now_ns;
     if (now - c->tls->control_ns < SLUICE_NS_PER_S)
@@ -226,7 +231,7 @@ void sluice_conn_tls_receive(struct sluice_conn *c)
 {
     struct sluice_tls_session *s = c->tls->session;
     bool go_on = true;
-    forgive_controls(c);
+    sluice_conn_tls_forgive(c);
     while (go_on && s->state == SLUICE_TLS_HANDSHAKE && c->held)
         go_on = shake_hands(c);
     while (go_on && s->state == SLUICE_TLS_OPEN && (c->held || s->pending) && !c->paused &&
@@ -251,7 +256,7 @@ int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t byt
     while (bytes > 0) {
         ssize_t n = tls->provider->write(tls->session, data, bytes);
         if (n <= 0) {
-            fail(c, &tls->session->error);
+            sluice_conn_tls_fail(c, &tls->session->error);
             return -EPIPE;
         }
         data += n;
@@ -291,6 +296,11 @@ void sluice_conn_tls_begin(struct sluice_conn *c, const char *host)
         sluice_life_close(&c->life, c->tls->error.reason, 0);
         return;
     }
+    if (sluice_conn_offload_begin(c)) {
+        c->tls->error = c->tls->session->error;
+        sluice_life_close(&c->life, c->tls->error.reason, 0);
+        return;
+    }
     c->tls->control_ns = c->conns->loop->now_ns;
     if (ctx->role == SLUICE_TLS_CLIENT)
         shake_hands(c); /* the first word is its own */
@@ -314,7 +324,9 @@ int sluice_conn_tls(const struct sluice_conn *c, struct sluice_tls_facts *out)
                                      .alpn = info.alpn,
                                      .verified = info.verified,
                                      .resumed = info.resumed,
-                                     .ticket = info.ticket};
+                                     .ticket = info.ticket,
+                                     .in_kernel = c->tls->offload.in_kernel,
+                                     .where = c->tls->offload.where};
     snprintf(out->peer, sizeof(out->peer), "%s", info.peer);
     return 0;
 }

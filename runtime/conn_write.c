@@ -6,16 +6,20 @@
 #include "base/check.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #define SPAN_MAX (1u << 30) /* a completion's result is an int32_t */
+
+static void on_send(struct sluice_op *op, int32_t result, bool more);
+static void on_room(struct sluice_op *op, int32_t result, bool more);
 
 /* ---- the queue ---- */
 
 /* TLS has it encrypted, in a ring of its own. */
 static size_t queued(const struct sluice_conn *c)
 {
-    const struct sluice_tls_session *s = c->tls ? c->tls->session : NULL;
+    const struct sluice_tls_session *s = sluice_conn_seals(c) ? c->tls->session : NULL;
     return s ? (size_t)(s->out_tail - s->out_head) : c->queue.tail - c->queue.head;
 }
 
@@ -53,12 +57,12 @@ static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
 /* The caller's bytes stand at a place in the queue's: those before it leave first. */
 static bool is_senders_turn(const struct sluice_conn *c)
 {
-    return c->sends && !c->tls && c->sends->at == c->queue.head;
+    return c->sends && !sluice_conn_seals(c) && c->sends->at == c->queue.head;
 }
 
 static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
 {
-    if (c->tls)
+    if (sluice_conn_seals(c))
         return c->tls->session ? sluice_tls_output(c->tls->session, data) : 0;
     if (is_senders_turn(c)) {
         *data = (const uint8_t *)c->sends->data + c->sends->taken;
@@ -85,7 +89,9 @@ static void end_send(struct sluice_conn *c, int result)
 /* These left. */
 static void taken(struct sluice_conn *c, size_t bytes)
 {
-    if (c->tls) {
+    if (c->tls && !sluice_conn_seals(c))
+        sluice_offload_sent(&c->tls->offload, bytes, true);
+    if (sluice_conn_seals(c)) {
         sluice_tls_sent(c->tls->session, bytes);
         if (c->tls->output_full)
             sluice_conns_due(c, DUE_RECEIVE);
@@ -100,10 +106,11 @@ static void taken(struct sluice_conn *c, size_t bytes)
         drop_queue(c);
 }
 
-/* With TLS those of the caller leave as records; done when the last one was made. */
+/* With TLS of ours those of the caller leave as records; done when the last one was made. */
 static void pull_sends(struct sluice_conn *c)
 {
-    while (c->tls && c->sends && sluice_life_is_live(&c->life) && sluice_conn_tls_pull(c, c->sends))
+    while (sluice_conn_seals(c) && c->sends && sluice_life_is_live(&c->life) &&
+           sluice_conn_tls_pull(c, c->sends))
         end_send(c, 0);
 }
 
@@ -135,11 +142,31 @@ static void end_sending(struct sluice_conn *c)
     }
 }
 
+/* The kernel's TLS has no room for a record that is no data. */
+static void await_room(struct sluice_conn *c)
+{
+    sluice_op_init(&c->send_op, SLUICE_OP_POLL, on_room);
+    c->send_op.poll.events = POLLOUT;
+    c->sending = sluice_life_begin(&c->life, &c->send_op) == 0;
+    if (c->sending)
+        return;
+    sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
+    sluice_conns_due(c, DUE_SEND);
+}
+
 /* Its end changes nothing for anybody but what is written meanwhile, which hurries it. */
 static bool may_be_late(const struct sluice_conn *c)
 {
     return !c->tls && !c->sends && c->out == OUT_OPEN && !c->wants_drain && !c->waits &&
            c->send_op.send.bytes == queued(c) && c->send_op.send.bytes <= SLUICE_NOWAIT_BYTES_MAX;
+}
+
+/* Kernel TLS refuses WAITALL. */
+static uint16_t send_flags(const struct sluice_conn *c)
+{
+    if (c->tls && !sluice_conn_seals(c))
+        return 0;
+    return may_be_late(c) ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT : SLUICE_OP_WAITALL;
 }
 
 void sluice_conn_flush(struct sluice_conn *c)
@@ -150,16 +177,21 @@ void sluice_conn_flush(struct sluice_conn *c)
     }
     if (c->sending || !sluice_life_receives(&c->life))
         return;
+    if (c->tls && sluice_conn_offload_say(c, !c->sends && queued(c) == 0)) {
+        await_room(c);
+        return;
+    }
     pull_sends(c);
     const uint8_t *data = NULL;
     size_t bytes = next_span(c, &data);
     if (bytes == 0) {
-        end_sending(c);
+        if (!c->tls || !sluice_conn_offload_start(c))
+            end_sending(c);
         return;
     }
     c->send_op.send.addr = data;
     c->send_op.send.bytes = bytes;
-    c->send_op.flags = SLUICE_OP_WAITALL | (may_be_late(c) ? SLUICE_OP_NOWAIT : 0);
+    c->send_op.flags = send_flags(c);
     if (sluice_life_begin(&c->life, &c->send_op))
         sluice_conns_due(c, DUE_SEND); /* no room now: in the next turn */
     else
@@ -168,7 +200,7 @@ void sluice_conn_flush(struct sluice_conn *c)
 
 static void tell_drained(struct sluice_conn *c)
 {
-    bool has_room = !(c->tls && c->sends) && queued(c) <= c->conns->queue_bytes / 2;
+    bool has_room = !(sluice_conn_seals(c) && c->sends) && queued(c) <= c->conns->queue_bytes / 2;
     if (!c->wants_drain || !has_room || c->out != OUT_OPEN || !sluice_life_is_live(&c->life))
         return;
     c->wants_drain = false;
@@ -179,6 +211,8 @@ static void tell_drained(struct sluice_conn *c)
 /* What TLS failed with is why it ends, also when nobody takes the alert that says so. */
 static void send_failed(struct sluice_conn *c, int err)
 {
+    if (c->tls && err == -EBADMSG)
+        sluice_conn_offload_refused(c);
     if (c->tls && c->tls->error.reason)
         sluice_conn_finish(c);
     else
@@ -200,6 +234,16 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
         tell_drained(c);
         sluice_conn_flush(c);
     }
+    sluice_life_end(&c->life);
+}
+
+static void on_room(struct sluice_op *op, int32_t result, bool more)
+{
+    struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
+    (void)result, (void)more;
+    c->sending = false;
+    sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
+    sluice_conn_flush(c);
     sluice_life_end(&c->life);
 }
 
@@ -230,8 +274,8 @@ static int may_write(struct sluice_conn *c, size_t bytes)
     if (bytes > c->conns->queue_bytes)
         return -EMSGSIZE;
     /* Encrypted now it would overtake what is still to be. */
-    bool fits = c->tls ? !c->sends && sluice_conn_tls_has_room(c, bytes)
-                       : bytes <= c->conns->queue_bytes - queued(c);
+    bool fits = sluice_conn_seals(c) ? !c->sends && sluice_conn_tls_has_room(c, bytes)
+                                     : bytes <= c->conns->queue_bytes - queued(c);
     if (fits)
         return 0;
     c->wants_drain = true;
@@ -247,10 +291,10 @@ int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_c
     int err = may_write(c, bytes);
     if (err || bytes == 0)
         return err;
-    if (!c->tls && !c->queue.base)
+    if (!sluice_conn_seals(c) && !c->queue.base)
         lend_queue(c);
     for (int i = 0; i < iov_count && !err; i++) {
-        if (c->tls)
+        if (sluice_conn_seals(c))
             err = sluice_conn_tls_write(c, iov[i].iov_base, iov[i].iov_len);
         else
             put(c, iov[i].iov_base, iov[i].iov_len);

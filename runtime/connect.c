@@ -91,6 +91,7 @@ int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop *loop,
     sluice_conn_init(c, loop->conns, cfg->events, cfg->user);
     c->read_timeout_ns = cfg->read_timeout_ns;
     c->tls_ctx = tls;
+    c->ktls = (uint8_t)cfg->ktls;
     c->life.is_tls = tls != NULL;
     err = dial(c, cfg, &url, &path);
     if (err) { /* nobody has heard of it */

@@ -7,6 +7,7 @@
 
 #include "conn.h"
 #include "dial.h"
+#include "offload.h"
 #include "base/clock.h"
 #include "tls/tls.h"
 
@@ -76,6 +77,7 @@ struct sluice_conn {
     uint8_t in;     /* enum conn_in */
     uint8_t out;    /* enum conn_out */
     uint8_t starved_kind;
+    uint8_t ktls; /* enum sluice_ktls */
     bool paused, wants_drain;
     bool waits;              /* the socket had no room: the next SEND waits for it */
     bool hurries;            /* the end of this SEND is waited for */
@@ -143,10 +145,13 @@ struct sluice_tls {
 struct conn_tls {
     const struct sluice_tls_provider *provider;
     struct sluice_tls_session *session;
-    uint8_t *out;        /* ciphertext to send, mapped twice */
-    size_t wire_at;      /* taken of the ciphertext that is held first */
-    uint64_t control_ns; /* when control_run was last zeroed */
-    bool output_full;    /* reading waits until some of it left */
+    struct sluice_offload offload;
+    uint8_t head[SLUICE_TLS_HEADER_BYTES]; /* of the record that is received, one at a time */
+    uint32_t record_at;                    /* bytes of it that came */
+    uint8_t *out;                          /* ciphertext to send, mapped twice */
+    size_t wire_at;                        /* taken of the ciphertext that is held first */
+    uint64_t control_ns;                   /* when control_run was last zeroed */
+    bool output_full;                      /* reading waits until some of it left */
     struct sluice_tls_error error;
     struct conn_tls *next;
 };
@@ -159,7 +164,26 @@ void sluice_conn_tls_eof(struct sluice_conn *c);     /* told, or truncated */
 bool sluice_conn_tls_has_room(const struct sluice_conn *c, size_t bytes);
 int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes);
 bool sluice_conn_tls_pull(struct sluice_conn *c, struct sluice_send *send); /* true: all of it */
-bool sluice_conn_tls_notify(struct sluice_conn *c); /* true: close_notify is in the queue */
+bool sluice_conn_tls_notify(struct sluice_conn *c); /* true: an end is to leave first */
+void sluice_conn_tls_fail(struct sluice_conn *c, const struct sluice_tls_error *error);
+void sluice_conn_tls_forgive(struct sluice_conn *c); /* records without data, after a while */
+
+/* ---- TLS in the kernel: conn_offload.c ---- */
+
+int sluice_conn_offload_begin(struct sluice_conn *c); /* 0, or -EPROTO: it was required */
+void sluice_conn_offload_note(struct sluice_conn *c, const struct sluice_buf *buf); /* received */
+bool sluice_conn_offload_arm(struct sluice_conn *c);   /* false: nothing may be received now */
+bool sluice_conn_offload_start(struct sluice_conn *c); /* nothing is left to be sent. True: open */
+bool sluice_conn_offload_ended(struct sluice_conn *c); /* true: in_error was about a record */
+void sluice_conn_offload_refused(struct sluice_conn *c); /* a SEND was told so: what to end with */
+int sluice_conn_offload_say(struct sluice_conn *c, bool last); /* 0; -EAGAIN: no room for it */
+bool sluice_conn_offload_notify(struct sluice_conn *c);        /* true: say() has an end to say */
+
+/* Records are ours to make and to open; else bytes go as they are, or the kernel does it. */
+static inline bool sluice_conn_seals(const struct sluice_conn *c)
+{
+    return c->tls && !c->tls->offload.in_kernel;
+}
 
 /* ---- listeners: listener.c ---- */
 
@@ -174,6 +198,7 @@ struct sluice_listener {
     void (*on_close)(struct sluice_listener *l, void *user);
     struct sluice_life_config life_cfg;
     const struct sluice_tls *tls; /* NULL: plain */
+    enum sluice_ktls ktls;
     uint64_t read_timeout_ns;
     uint64_t accepted, waits;
     uint64_t backoff_ns;
@@ -202,6 +227,7 @@ struct sluice_conns {
     uint32_t *queue_free, queue_free_count;
     struct conn_tls *tls_free;
     struct sluice_tls *tls_default; /* for tls:// without a tls, once it was wanted */
+    bool no_kernel_tls;             /* no such module, it said */
     uint64_t close_timeout_ns;
     uint32_t listening;
     struct sluice_listener listeners[CONNS_LISTENERS];

@@ -169,6 +169,10 @@ static int parse(const struct sluice_listen_config *cfg, struct sluice_addresses
     if (is_tls != (cfg->tls != NULL) || (is_tls && cfg->tls->role != SLUICE_TLS_SERVER))
         return sluice_conns_refuse(why, why_bytes, -EINVAL,
                                    "%s: tls:// and a tls of role server belong together", url);
+    bool required = is_tls && cfg->ktls == SLUICE_KTLS_REQUIRE;
+    const char *lacks = required ? sluice_offload_lacks(cfg->tls->provider) : NULL;
+    if (lacks)
+        return sluice_conns_refuse(why, why_bytes, -ENOTSUP, "%s: no kernel TLS: %s", url, lacks);
     if (sluice_resolve_literal(out, parsed.host, parsed.port))
         return sluice_conns_refuse(
             why, why_bytes, -EINVAL,
@@ -196,6 +200,7 @@ static void start(struct sluice_listener *l, struct sluice_conns *conns,
     l->parked_head = l->parked_count = 0;
     l->read_timeout_ns = cfg->read_timeout_ns;
     l->tls = cfg->tls;
+    l->ktls = cfg->ktls;
     l->life_cfg = (struct sluice_life_config){
         .tls_timeout_ns = cfg->tls_timeout_ns ? cfg->tls_timeout_ns : TLS_TIMEOUT_DEFAULT};
     l->accepted = l->waits = 0;

@@ -7,13 +7,13 @@
 #include "upstream.h"
 #include "reason.h"
 #include "sluice.h"
+#include "tests/support/new_keys.h"
 #include "tests/support/tap.h"
 #include "tls/tls.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #define MESSAGES      300u
 #define MESSAGE_BYTES 20000u
@@ -153,16 +153,6 @@ static bool have_ktls(void)
         if (strcmp(probe.features[i].name, "ktls") == 0)
             return probe.features[i].have;
     return false;
-}
-
-/* Since Linux 6.14. */
-static bool kernel_takes_new_keys(void)
-{
-    struct utsname name;
-    unsigned major = 0, minor = 0;
-    must(uname(&name));
-    SLUICE_CHECK(sscanf(name.release, "%u.%u", &major, &minor) == 2);
-    return major > 6 || (major == 6 && minor >= 14);
 }
 
 int main(void)

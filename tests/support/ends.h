@@ -101,6 +101,7 @@ struct conns_world {
     char url[64];
     struct heard client, server;
     struct sluice_tls *client_tls, *server_tls; /* NULL: plain */
+    enum sluice_ktls client_ktls, server_ktls;
 };
 
 static inline bool world_is_sim(const struct conns_world *w)
@@ -122,7 +123,7 @@ static inline struct sluice_loop *world_loop(const char *backend,
     return loop;
 }
 
-static inline void world_listen(struct conns_world *w)
+static inline void world_listen_within(struct conns_world *w, uint64_t tls_timeout_ns)
 {
     char why[200] = "";
     const struct sluice_listen_config cfg = {.url = w->server_tls ? "tls://127.0.0.1:0"
@@ -130,10 +131,16 @@ static inline void world_listen(struct conns_world *w)
                                              .events = &heard_events,
                                              .user = &w->server,
                                              .tls = w->server_tls,
-                                             .tls_timeout_ns = 300 * SLUICE_NS_PER_MS};
+                                             .ktls = w->server_ktls,
+                                             .tls_timeout_ns = tls_timeout_ns};
     cr_assert_eq(sluice_listener_open(&w->listener, w->loop, &cfg, why, sizeof(why)), 0, "%s", why);
     snprintf(w->url, sizeof(w->url), "%s://127.0.0.1:%u", w->client_tls ? "tls" : "tcp",
              sluice_listener_port(w->listener));
+}
+
+static inline void world_listen(struct conns_world *w)
+{
+    world_listen_within(w, 0);
 }
 
 static inline void world_open(struct conns_world *w, const char *backend,
@@ -146,8 +153,11 @@ static inline void world_open(struct conns_world *w, const char *backend,
 static inline void world_connect(struct conns_world *w)
 {
     char why[200] = "";
-    const struct sluice_connect_config cfg = {
-        .url = w->url, .events = &heard_events, .user = &w->client, .tls = w->client_tls};
+    const struct sluice_connect_config cfg = {.url = w->url,
+                                              .events = &heard_events,
+                                              .user = &w->client,
+                                              .tls = w->client_tls,
+                                              .ktls = w->client_ktls};
     cr_assert_eq(sluice_conn_connect(&w->client.conn, w->loop, &cfg, why, sizeof(why)), 0, "%s",
                  why);
 }
