@@ -206,9 +206,7 @@ static int create_transport(struct engine *e, struct engine_feed *feed,
         .tls = &feed->tls,
         .tls_provider = o->tls_provider,
         .tls_timeout_ns = (uint64_t)o->tls_timeout_ns,
-        .ktls = strcmp(o->ktls, "require") == 0 ? SLUICE_KTLS_REQUIRE
-                : strcmp(o->ktls, "off") == 0   ? SLUICE_KTLS_OFF
-                                                : SLUICE_KTLS_AUTO,
+        .ktls = options_ktls(o),
         .timestamps = strcmp(o->timestamps, "hardware") == 0   ? SLUICE_TIMESTAMPS_HARDWARE
                       : strcmp(o->timestamps, "software") == 0 ? SLUICE_TIMESTAMPS_SOFTWARE
                                                                : SLUICE_TIMESTAMPS_OFF,

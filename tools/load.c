@@ -344,7 +344,7 @@ static int pin(const struct option_cores *cores)
 static int run(struct load *load)
 {
     struct weather weather;
-    char carrier[160];
+    char carrier[256];
     weather_look(&weather);
     int failed = load->carrier->open(load);
     if (!failed)

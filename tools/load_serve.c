@@ -249,12 +249,24 @@ static void on_close(struct sluice_conn *c, enum sluice_reason reason, int os_er
 static const struct sluice_conn_events peer_events = {
     .on_data = on_data, .on_drain = on_drain, .on_close = on_close};
 
+/* No memory for it, or no TLS with it. */
 static void on_refused(struct sluice_conn *c, enum sluice_reason reason, int os_error, void *user)
 {
-    (void)c;
-    (void)reason;
+    const struct server *s = user;
+    const char *why = sluice_conn_why(c);
     (void)os_error;
-    (void)user; /* no memory for it */
+    if (why[0])
+        sluice_log(SLUICE_LOG_WARN, "%s: a connection refused: %s: %s", s->options->args[0], why,
+                   sluice_reason_name(reason));
+}
+
+/* Of the first one: the others are no different, if not for their cipher. */
+static void say_tls(const struct server *s, const struct sluice_conn *c)
+{
+    struct sluice_tls_facts tls;
+    if (s->connections == 1 && sluice_conn_tls(c, &tls) == 0)
+        sluice_log(SLUICE_LOG_INFO, "%s open: %s %s by %s, %s", s->options->args[0], tls.version,
+                   tls.cipher, tls.provider, tls.where);
 }
 
 static void on_accept(struct sluice_conn *c, void *user)
@@ -269,6 +281,7 @@ static void on_accept(struct sluice_conn *c, void *user)
         return;
     }
     s->connections++;
+    say_tls(s, c);
     *p = (struct peer){.server = s,
                        .conn = c,
                        .open = s->kind != WIRE_FRAMES,
@@ -342,6 +355,7 @@ static int listen_at(struct server *s, const char *url, const char *shown)
                                              .events = &accept_events,
                                              .user = s,
                                              .tls = s->tls,
+                                             .ktls = options_ktls(s->options),
                                              .tls_timeout_ns =
                                                  (uint64_t)s->options->tls_timeout_ns};
     int err = sluice_listener_open(&listener, s->loop, &cfg, why, sizeof(why));
@@ -349,6 +363,8 @@ static int listen_at(struct server *s, const char *url, const char *shown)
         return fail_remedy(SLUICE_REASON_USAGE,
                            "write tcp://address:port (tls, ws, wss) or unix:PATH",
                            "load --serve: '%s'", shown);
+    if (err == -ENOTSUP)
+        return fail(SLUICE_REASON_KTLS, "load --serve: %s", why);
     if (err == -EADDRINUSE)
         return fail_remedy(SLUICE_REASON_NAME_TAKEN, "choose another port or path, or port 0",
                            "load --serve: %s", shown);

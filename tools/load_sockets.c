@@ -152,6 +152,7 @@ static int dial(struct load_flow *flow)
                                               .events = &events,
                                               .user = flow,
                                               .tls = ((struct sockets *)load->carried)->tls,
+                                              .ktls = options_ktls(o),
                                               .tls_timeout_ns = (uint64_t)o->tls_timeout_ns,
                                               .connect_timeout_ns = (uint64_t)o->connect_timeout_ns,
                                               .rcvbuf_bytes = (uint32_t)o->rcvbuf_bytes,
@@ -234,8 +235,8 @@ static void describe(struct load *load, char *out, size_t out_bytes)
     struct sluice_conn *c = load->flows[0].carried;
     const char *backend = sluice_loop_backend(loop_of(load));
     if (c && sluice_conn_tls(c, &tls) == 0)
-        snprintf(out, out_bytes, "sockets on %s; %s %s by %s", backend, tls.version, tls.cipher,
-                 tls.provider);
+        snprintf(out, out_bytes, "sockets on %s; %s %s by %s, %s", backend, tls.version, tls.cipher,
+                 tls.provider, tls.where);
     else
         snprintf(out, out_bytes, "sockets on %s", backend);
 }

@@ -34,6 +34,13 @@ enum sluice_idle options_idle(const struct options *o)
     return strcmp(o->idle, "spin") == 0 ? SLUICE_IDLE_SPIN : SLUICE_IDLE_SLEEP;
 }
 
+enum sluice_ktls options_ktls(const struct options *o)
+{
+    if (strcmp(o->ktls, "require") == 0)
+        return SLUICE_KTLS_REQUIRE;
+    return strcmp(o->ktls, "off") == 0 ? SLUICE_KTLS_OFF : SLUICE_KTLS_AUTO;
+}
+
 static int set_defaults(struct options *o)
 {
     o->fifo = -1;

@@ -121,6 +121,9 @@ struct options {
 /** --idle as the library names it. */
 enum sluice_idle options_idle(const struct options *o);
 
+/** --ktls as the library names it. */
+enum sluice_ktls options_ktls(const struct options *o);
+
 /**
  * Fill in the values from all four sources. argv[0] is the first word after the command's name.
  *
