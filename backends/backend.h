@@ -56,6 +56,8 @@ enum sluice_op_state { SLUICE_OP_IDLE, SLUICE_OP_IN_FLIGHT };
 #define SLUICE_OP_WAITALL 0x2u /* SEND: come back when all is sent, if the backend can */
 #define SLUICE_OP_NOWAIT  0x4u /* SEND, with WAITALL: see 11 */
 #define SLUICE_OP_POOLED  0x8u /* RECV: into a buffer of the backend's pool */
+#define SLUICE_OP_RECORDS \
+    0x10u /* RECV, of kernel TLS: a short count does not mean that nothing is behind it */
 
 #define SLUICE_NOWAIT_BYTES_MAX (16u << 10) /* worth it: more rarely finds room at once */
 

@@ -67,13 +67,14 @@ bool sluice_conn_offload_start(struct sluice_conn *c)
     if (!tls->offload.by_record || tls->session->state != SLUICE_TLS_OPEN)
         return false;
     SLUICE_CHECK(!c->receiving);
-    c->recv_op.flags = SLUICE_OP_MULTI | SLUICE_OP_POOLED;
     if (sluice_offload_start(&tls->offload, &c->life) == -EPROTO) {
         tls->error = tls->session->error;
         sluice_life_close(&c->life, tls->error.reason, 0);
-    } else {
-        sluice_life_secured(&c->life);
+        return true;
     }
+    bool of_records = tls->offload.in_kernel;
+    c->recv_op.flags = SLUICE_OP_MULTI | SLUICE_OP_POOLED | (of_records ? SLUICE_OP_RECORDS : 0);
+    sluice_life_secured(&c->life);
     return true;
 }
 

@@ -115,7 +115,7 @@ static bool prepare_region(struct sluice_rx *rx)
     else
         rx->stalled = false;
     rx->op.region = sluice_rx_region(rx);
-    rx->op.flags = SLUICE_OP_MULTI;
+    rx->op.flags = SLUICE_OP_MULTI | (rx->secure->offload.in_kernel ? SLUICE_OP_RECORDS : 0);
     return !full;
 }
 

@@ -78,7 +78,8 @@ static enum libev_outcome attempt_connect(struct libev_slot *slot, int32_t *resu
 }
 
 /* A count short of the room means that the socket was empty, as EAGAIN would: what comes later is
- * told again, for every mechanism of libev is level-triggered. */
+ * told again, for every mechanism of libev is level-triggered. Not so with kernel TLS: behind a
+ * KeyUpdate that it holds ready Linux (7.3 tried) calls the socket unreadable. */
 static enum libev_outcome attempt_region(struct libev_slot *slot, int32_t *result)
 {
     const struct sluice_op *op = slot->op;
@@ -97,7 +98,9 @@ static enum libev_outcome attempt_region(struct libev_slot *slot, int32_t *resul
         sluice_stamp_take(stamp);
     *result = (int32_t)count;
     slot->region_pos += (uint64_t)count;
-    return count == 0 || region->one_shot || (uint64_t)count == room ? LIBEV_END : LIBEV_TELL;
+    if (count == 0 || region->one_shot || (uint64_t)count == room)
+        return LIBEV_END;
+    return op->flags & SLUICE_OP_RECORDS ? LIBEV_TELL_MORE : LIBEV_TELL;
 }
 
 /* A buffer is taken for the attempt only. A full one tells nothing about what is behind it. */
@@ -120,7 +123,8 @@ static enum libev_outcome attempt_pooled(struct sluice_pool *pool, struct libev_
     *buffer = (uint16_t)taken;
     if (!(op->flags & SLUICE_OP_MULTI))
         return LIBEV_END;
-    return (size_t)count == pool->bytes ? LIBEV_TELL_MORE : LIBEV_TELL;
+    bool is_full = (size_t)count == pool->bytes;
+    return is_full || op->flags & SLUICE_OP_RECORDS ? LIBEV_TELL_MORE : LIBEV_TELL;
 }
 
 static enum libev_outcome attempt_recv(struct sluice_pool *pool, struct libev_slot *slot,

@@ -78,9 +78,9 @@ void pool_fills_buffers_in_order(struct fixture *f)
     struct pair p;
     struct case_op recv = {0};
     case_pair_open(f, &p);
-    case_pooled_init(&recv, p.fd, SLUICE_OP_MULTI);
     uint64_t pos = 0;
     for (size_t bytes = 1; bytes < 3000; bytes = bytes * 2 + 1) {
+        case_pooled_init(&recv, p.fd, SLUICE_OP_MULTI | (bytes % 4 == 3 ? SLUICE_OP_RECORDS : 0));
         case_peer_send(f, p.peer, pos, bytes);
         receive(f, &recv, pos, bytes);
         pos += bytes;
