@@ -133,7 +133,7 @@ static void write_stages(struct json *j, const struct load *load)
         return;
     }
     json_open(j, "stages", '{');
-    json_null(j, "outbox_to_send"); /* an engine stamps no message that it sends */
+    stages_write_hist(j, "outbox_to_send", &load->stages->outbox_to_send);
     stages_write(load->stages, j);
     json_close(j, '}');
 }
@@ -189,6 +189,7 @@ static void print_latencies(const struct load *load)
         print_row("round trip", &t->latency);
     }
     if (load->stages) {
+        print_row("outbox -> send", &load->stages->outbox_to_send);
         print_row("arrival -> inbox", &load->stages->arrival_to_inbox);
         print_row("inbox -> upstream", &load->stages->inbox_to_upstream);
         print_row("arrival -> upstream", &load->stages->arrival_to_upstream);

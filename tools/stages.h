@@ -13,6 +13,7 @@ struct stages {
     double ns_per_cycle;
     bool cycles_are_tsc;
     struct hist arrival_to_inbox, inbox_to_upstream, arrival_to_upstream;
+    struct hist outbox_to_send; /* no stamp tells: for who watches the outbox, else empty */
 };
 
 void stages_init(struct stages *s, const struct sluice_client *client);
