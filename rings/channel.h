@@ -399,6 +399,19 @@ SLUICE_API size_t sluice_outbox_limit(const struct sluice_client *c);
 SLUICE_API void sluice_outbox_depth(const struct sluice_client *c, uint64_t *messages,
                                     uint64_t *bytes);
 
+/** The newest message that the engine took up, to encrypt and send it. Cycles as in
+ *  sluice_state.clock. */
+struct sluice_outbox_stamp {
+    uint64_t messages;     /* of this client's that it has taken up so far, this one included */
+    uint64_t commit_cycle; /* when this one was committed, or held */
+    uint64_t taken_cycle;
+};
+
+/** @return 0, -EAGAIN none yet, or one is being taken up just now, or -EPERM an observer has none.
+ */
+SLUICE_API int sluice_outbox_stamped(const struct sluice_client *c,
+                                     struct sluice_outbox_stamp *out);
+
 /** The same for a framed PONG (upstream only), at most sluice_pong_limit() bytes (at least 131). */
 SLUICE_API int sluice_pong_claim(struct sluice_client *c, size_t bytes, void **room);
 SLUICE_API void sluice_pong_commit(struct sluice_client *c, uint32_t connection);

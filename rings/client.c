@@ -358,6 +358,27 @@ void sluice_outbox_depth(const struct sluice_client *c, uint64_t *messages, uint
     *bytes = p->byte_tail - atomic_load_explicit(&p->heads->byte_head, memory_order_relaxed);
 }
 
+/* Pairs with sluice_outbox_take_up(): a cycle that stands between two equal ends is theirs. The
+ * slot of the last message is ours as long as no later one was put there. */
+int sluice_outbox_stamped(const struct sluice_client *c, struct sluice_outbox_stamp *out)
+{
+    const struct producer *p = &c->outbox;
+    if (c->role == SLUICE_OBSERVER)
+        return -EPERM;
+    uint64_t end = atomic_load_explicit(&p->heads->run_end, memory_order_acquire);
+    uint64_t cycle = atomic_load_explicit(&p->heads->run_cycle, memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if (end == 0 || atomic_load_explicit(&p->heads->run_end, memory_order_relaxed) != end ||
+        p->slot_tail - end >= p->slot_count)
+        return -EAGAIN;
+    const shared_u64 *slot = (const shared_u64 *)(void *)&p->slots[(end - 1) & (p->slot_count - 1)];
+    *out = (struct sluice_outbox_stamp){.messages = end,
+                                        .commit_cycle =
+                                            atomic_load_explicit(&slot[0], memory_order_relaxed),
+                                        .taken_cycle = cycle};
+    return 0;
+}
+
 int sluice_pong_claim(struct sluice_client *c, size_t bytes, void **room)
 {
     if (c->role != SLUICE_UPSTREAM)

@@ -243,6 +243,9 @@ static inline uint64_t sluice_outbox_unread(const struct sluice_outbox *box)
 /* Give bytes and whole messages back to the producer. */
 void sluice_outbox_consume(struct sluice_outbox *box, uint64_t bytes, uint64_t slots);
 
+/* So many unread ones are to leave now: stamped for their writer. */
+void sluice_outbox_take_up(struct sluice_outbox *box, uint64_t slots);
+
 /* ---- writers and links ---- */
 
 /* A writer that lied: its client is thrown out, ch->corrupt is set. */

@@ -62,6 +62,8 @@ _Static_assert(sizeof(struct engine_header) <= ENGINE_SHARED_AT, "header fits it
 struct ring_heads {
     shared_u64 byte_head;
     shared_u64 slot_head;
+    shared_u64 run_end;   /* slots up to the end of the newest run that leaves; 0: changing, none */
+    shared_u64 run_cycle; /* when it was formed */
 };
 
 /* The texts and close records: a private copy in the engine, published whole under a version. */

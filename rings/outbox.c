@@ -4,6 +4,7 @@
  */
 #include "rings/engine.h"
 #include "base/check.h"
+#include "base/clock.h"
 
 #include <errno.h>
 
@@ -45,4 +46,14 @@ void sluice_outbox_consume(struct sluice_outbox *box, uint64_t bytes, uint64_t s
     /* release: pairs with the acquire in client.c; we have finished reading below the heads */
     atomic_store_explicit(&box->heads->byte_head, box->byte_head, memory_order_release);
     atomic_store_explicit(&box->heads->slot_head, box->slot_head, memory_order_release);
+}
+
+/* Its reader may see the end change meanwhile: client.c. */
+void sluice_outbox_take_up(struct sluice_outbox *box, uint64_t slots)
+{
+    struct ring_heads *heads = box->heads;
+    atomic_store_explicit(&heads->run_end, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    atomic_store_explicit(&heads->run_cycle, sluice_cycles(), memory_order_relaxed);
+    atomic_store_explicit(&heads->run_end, box->slot_head + slots, memory_order_release);
 }

@@ -62,6 +62,7 @@ static int open_box(struct sluice_outbox *box, int fd, const struct ring_part *p
                                   .byte_count = part->bytes};
     atomic_store_explicit(&heads->byte_head, 0, memory_order_relaxed);
     atomic_store_explicit(&heads->slot_head, 0, memory_order_relaxed);
+    atomic_store_explicit(&heads->run_end, 0, memory_order_relaxed);
     box->base = sluice_memory_map_twice(fd, part->at, part->bytes, MAP_TO_READ_LATER);
     return box->base ? 0 : -errno;
 }

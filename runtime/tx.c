@@ -143,6 +143,8 @@ static bool form_run(struct sluice_tx *tx, struct sluice_writer *w, struct sluic
     }
     if (tx->run_messages == 0)
         tx->owner = NULL;
+    else
+        sluice_outbox_take_up(box, tx->run_messages);
     return tx->owner != NULL;
 }
 

@@ -1,8 +1,7 @@
 /*
  * sluice load through an engine: its messages go into the outbox, the answers come out of the
- * inbox, and the stamps in MSG_METADATA tell how long each stage took. When a message was sent no
- * stamp tells: then the outbox has one less, which is looked at in every turn. One connection: a
- * channel has no more.
+ * inbox, and the stamps in MSG_METADATA and of the outbox tell how long each stage took. One
+ * connection: a channel has no more.
  */
 #include "load.h"
 
@@ -15,15 +14,13 @@
 #include <string.h>
 
 #define ENTRIES_MAX    256u
-#define UNSENT_MAX     4096u /* messages in the outbox whose commit is known: a power of two */
 #define TURNS_PER_LOOK 4096u /* how often is asked whether the engine is still there */
 
 struct channel {
     struct session session;
     struct options options; /* of the engine in this process: cores behind the load's own */
     struct stages stages;
-    uint64_t committed, sent; /* messages */
-    int64_t committed_ns[UNSENT_MAX];
+    uint64_t committed, sent; /* messages; the engine took them up */
     uint32_t turns;
 };
 
@@ -74,7 +71,7 @@ static int send_bytes(struct load_flow *flow, const uint8_t *bytes, size_t count
     if (err)
         return err;
     memcpy(room, bytes, count);
-    ch->committed_ns[ch->committed++ & (UNSENT_MAX - 1)] = now_ns();
+    ch->committed++;
     sluice_outbox_commit(ch->session.client, ch->session.connection, SLUICE_MESSAGE_DATA);
     return 0;
 }
@@ -120,20 +117,16 @@ static int64_t take_inbox(struct load *load, struct load_flow *flow)
     return n;
 }
 
-/* What the kernel took since the last turn. */
-static void look_at_outbox(struct load *load, struct channel *ch)
+/* The newest message that left since the last turn. */
+static void look_at_outbox(const struct load *load, struct channel *ch)
 {
-    uint64_t messages, bytes;
-    if (ch->sent == ch->committed)
+    struct sluice_outbox_stamp left;
+    if (ch->sent == ch->committed || sluice_outbox_stamped(ch->session.client, &left) ||
+        left.messages == ch->sent)
         return;
-    sluice_outbox_depth(ch->session.client, &messages, &bytes);
-    if (ch->committed - ch->sent == messages)
-        return;
-    int64_t now = now_ns();
-    for (; ch->committed - ch->sent > messages; ch->sent++)
-        if (load->counting && ch->committed - ch->sent <= UNSENT_MAX)
-            hist_record(&ch->stages.outbox_to_send,
-                        (uint64_t)(now - ch->committed_ns[ch->sent & (UNSENT_MAX - 1)]));
+    ch->sent = left.messages;
+    if (load->counting)
+        stages_sent(&ch->stages, &left);
 }
 
 static int turn(struct load *load)

@@ -50,6 +50,11 @@ void stages_take(struct stages *s, const struct sluice_meta *entries, uint32_t c
     }
 }
 
+void stages_sent(struct stages *s, const struct sluice_outbox_stamp *stamp)
+{
+    record(s, &s->outbox_to_send, stamp->commit_cycle, stamp->taken_cycle);
+}
+
 void stages_write_hist(struct json *j, const char *name, const struct hist *h)
 {
     static const struct {

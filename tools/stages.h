@@ -13,13 +13,16 @@ struct stages {
     double ns_per_cycle;
     bool cycles_are_tsc;
     struct hist arrival_to_inbox, inbox_to_upstream, arrival_to_upstream;
-    struct hist outbox_to_send; /* no stamp tells: for who watches the outbox, else empty */
+    struct hist outbox_to_send; /* for who looks at its outbox; else empty */
 };
 
 void stages_init(struct stages *s, const struct sluice_client *client);
 
 /** Entries just peeked at: one reading of the clock serves all. */
 void stages_take(struct stages *s, const struct sluice_meta *entries, uint32_t count);
+
+/** A message of our outbox that is sent now. */
+void stages_sent(struct stages *s, const struct sluice_outbox_stamp *stamp);
 
 /** An object for each stage, into the one that is open. */
 void stages_write(const struct stages *s, struct json *j);

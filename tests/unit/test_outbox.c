@@ -2,6 +2,7 @@
  * MSG_OUTBOX and PONGS between a client and an engine, on one thread. Which message leaves when is
  * test_tx.c's.
  */
+#include "base/clock.h"
 #include "rings/client.h"
 #include "tests/support/serve.h"
 
@@ -90,6 +91,32 @@ Test(outbox, full_of_slots_is_told_too)
     cr_expect_eq(sluice_outbox_refresh(box()), 64);
     take(1, 0);
     cr_expect_eq(put(1, 64), 0);
+}
+
+Test(outbox, what_the_engine_takes_up_is_stamped)
+{
+    struct sluice_outbox_stamp stamp;
+    uint64_t before = sluice_cycles();
+    cr_expect_eq(sluice_outbox_stamped(up, &stamp), -EAGAIN);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(put(1, (uint8_t)i), 0);
+    uint64_t between = sluice_cycles();
+    cr_expect_eq(sluice_outbox_stamped(up, &stamp), -EAGAIN);
+    cr_assert_eq(sluice_outbox_refresh(box()), 3);
+    sluice_outbox_take_up(box(), 2);
+    cr_assert_eq(sluice_outbox_stamped(up, &stamp), 0);
+    cr_expect_eq(stamp.messages, 2u);
+    cr_expect(before <= stamp.commit_cycle && stamp.commit_cycle <= between);
+    cr_expect(between <= stamp.taken_cycle && stamp.taken_cycle <= sluice_cycles());
+    take(1, 0);
+    take(1, 1);
+    sluice_outbox_take_up(box(), 1);
+    cr_assert_eq(sluice_outbox_stamped(up, &stamp), 0);
+    cr_expect_eq(stamp.messages, 3u);
+    take(1, 2);
+    for (int i = 0; i < 64; i++)
+        cr_assert_eq(put(1, (uint8_t)i), 0);
+    cr_expect_eq(sluice_outbox_stamped(up, &stamp), -EAGAIN, "its slot has another one's time");
 }
 
 Test(outbox, the_limit_is_half_the_ring)
