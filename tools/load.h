@@ -7,6 +7,7 @@
  *   load_weather.c  what spoils numbers          load_channel.c  carrier: the channel of an engine
  *   load_wire.c     messages as bytes            load_serve.c    the peer
  *   load_plot.c     pictures                     load_compare.c  two runs side by side
+ *   load_fields.c   the fields of JSON, for --help
  */
 #ifndef SLUICE_TOOLS_LOAD_H
 #define SLUICE_TOOLS_LOAD_H

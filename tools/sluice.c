@@ -19,6 +19,7 @@ struct command {
     const char *summary;
     const char *text;
     int (*call)(struct options *o);
+    void (*more_help)(FILE *out); /* or NULL */
 };
 
 static const struct command commands[] = {
@@ -31,22 +32,22 @@ static const struct command commands[] = {
      "the\n"
      "config file, [NAME] and below it url = URL and other keys of that connection.\n"
      "SIGINT or SIGTERM ends in order, a second one at once.\n",
-     cmd_run},
+     cmd_run, NULL},
     {"cat", FOR_CAT, 1, 1, "URL|NAME", "stdin to the peer, what it sends to stdout",
      "With a URL (tcp:// or tls://host:port) the engine runs in this process, with a NAME it "
      "attaches to\n"
      "one (flags of the connection and the engine then have no effect, but --connect-timeout).\n"
      "The end of stdin half-closes; it ends when the peer closes, or when stdin is silent for\n"
      "1 s after the peer's end. Byte-exact both ways.\n",
-     cmd_cat},
+     cmd_cat, NULL},
     {"ws", FOR_WS, 1, 1, "URL|NAME", "a WebSocket client: one received message per line on stdout",
      "With a URL (ws:// or wss://host:port/path) the engine runs in this process, with a NAME it "
      "attaches\n"
      "to one. Answers PING and CLOSE; text lines of stdin are not read, see --send.\n",
-     cmd_ws},
+     cmd_ws, NULL},
     {"stat", FOR_STAT, 1, 1, "NAME", "state and counters of an engine, read-only",
      "Works while the engine is stuck, too: engine says running, asleep, or stuck since when.\n",
-     cmd_stat},
+     cmd_stat, NULL},
     {"load", FOR_LOAD, 1, 2, "MODE URL", "latency and throughput of a peer, or of an engine",
      "MODE is rtt (the next message when an answer came), rate (a fixed schedule: latency counts "
      "from\n"
@@ -54,9 +55,9 @@ static const struct command commands[] = {
      "tcp:// tls:// ws:// wss:// or unix:PATH; its peer echoes, but for stream: --direction.\n"
      "With --engine NAME messages go through that engine, with --serve WHAT we are the peer.\n"
      "The load never sleeps; --idle is the engine's or the server's.\n",
-     cmd_load},
+     cmd_load, load_help},
     {"probe", FOR_PROBE, 0, 0, "", "what this machine offers, and which model auto would pick", "",
-     cmd_probe},
+     cmd_probe, NULL},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -105,6 +106,8 @@ static void print_command_help(const struct command *c)
     options_help(stdout, c->bit);
     printf("\nA flag is --key VALUE or --key=VALUE. Defaults < config file < environment\n"
            "(SLUICE_KEY, as in SLUICE_SPIN_US) < flags. Exit codes: see sluice --help.\n");
+    if (c->more_help)
+        c->more_help(stdout);
 }
 
 static enum sluice_log_level log_level_of(const char *name)

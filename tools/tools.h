@@ -14,4 +14,7 @@ int cmd_stat(struct options *o);
 int cmd_load(struct options *o);
 int cmd_probe(struct options *o);
 
+/** More of sluice load --help: the fields of --json. */
+void load_help(FILE *out);
+
 #endif

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -503,6 +504,25 @@ def a_signal_ends_it_with_what_there_is():
         process.ends(0)
         check_equal(lines[-1]["event"], "summary", "last line")
         check(lines[-1]["sent_messages"] >= first["sent_messages"] > 0, lines[-1])
+
+
+def keys_of(value):
+    """All keys of an object, and of those in it."""
+    inner = [keys_of(one) for one in value.values() if isinstance(one, dict)]
+    return set(value).union(*inner)
+
+
+@test
+def each_field_is_documented():
+    """Every key that --json writes stands in --help; each number is an integer, and says its unit."""
+    with World() as w, serving(w, "echo", "tcp://127.0.0.1:0") as (_, where):
+        told = w.run("load", "--help").out.decode()
+        listed = set(re.findall(r"[a-z0-9_]+", told[told.index("Fields of --json"):]))
+        for flags in (("rtt", where, "--in-process", "--verify"), ("rate", where, "--rate", "100")):
+            run = load(w, *flags[:2], *SHORT, *flags[2:]).ended()
+            for line in (*run.intervals, run.summary):
+                check(keys_of(line) <= listed, f"not in --help: {keys_of(line) - listed}")
+                check(not any(isinstance(value, float) for value in line.values()), line)
 
 
 @test
