@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -16,7 +17,7 @@ import time
 import websockets
 from load_run import SHORT, Run, check_round_trips, check_verified, load, serving
 from tap import check, check_equal, main, skip, sluice, source_dir, test
-from world import World, helper, in_thread, need, url_of, wait_until
+from world import World, helper, in_thread, launched, need, url_of, wait_until
 
 NO_WARMUP = ("--duration", "10", "--warmup", "0")
 
@@ -568,6 +569,27 @@ def text_for_people():
                      "idle gaps"):
             check(word in out, f"'{word}' is not in\n{out}")
         check(len(answer.lines()) == 2 and "messages/s" in answer.err, answer.err)
+
+
+@test
+def a_bar_on_a_terminal():
+    """One line that is written over each second, with a bar that grows, and gone at the end."""
+    with World() as w, serving(w, "echo", "tcp://127.0.0.1:0") as (_, where):
+        ours, terminal = pty.openpty()
+        argv = launched([sluice(), "load", "rtt", where, "--duration", "2.2"])
+        with os.fdopen(ours, "rb", buffering=0) as screen, subprocess.Popen(
+                argv, env=w.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=terminal) as process:
+            os.close(terminal)
+            shown = b""
+            with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+                while piece := screen.read(4096):
+                    shown += piece
+            check_equal(process.wait(30), 0, "exit code")
+        lines = [line.split("]")[0].count("#") for line in shown.decode().split("\r\033[K[")[1:]]
+        check_equal((len(lines), lines), (3, sorted(lines)), f"bars\n{shown}")
+        check(lines[0] in range(5, 12) and lines[-1] == 20, f"{lines}")
+        check(shown.endswith(b"\r\033[K"), f"{shown}")
 
 
 if os.path.exists(helper("certs")):
