@@ -134,7 +134,7 @@ static void dial_more(struct load *load)
     const struct load_plan *plan = &load->plan;
     for (uint32_t i = 0; i < plan->connections && load->opening < OPENING_MAX; i++) {
         struct load_flow *flow = &load->flows[i];
-        if (flow->needs_ticket)
+        if (flow->ticket_by_ns)
             flow_seek_ticket(flow);
         if (flow->state != FLOW_CLOSED || flow->carried || !wants_more(load))
             continue;

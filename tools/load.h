@@ -59,10 +59,11 @@ struct load_flow {
     struct load *load;
     uint32_t index;
     enum load_flow_state state;
-    void *carried;     /* the carrier's */
-    bool hung_up;      /* by us: its end is as it should be */
-    bool peer_ended;   /* before us */
-    bool needs_ticket; /* connect --resume: a full handshake, open until a ticket came */
+    void *carried;   /* the carrier's */
+    bool hung_up;    /* by us: its end is as it should be */
+    bool peer_ended; /* before us */
+    int64_t
+        ticket_by_ns; /* connect --resume: a full handshake, open until its ticket came; else 0 */
     int64_t dialled_ns, now_ns;
 
     uint64_t owed; /* messages that are due; UINT64_MAX: always one more */
@@ -145,7 +146,7 @@ void flow_fini(struct load_flow *flow);
 /** Send what is due, as far as depth and carrier allow. now: not later than now_ns(). */
 void flow_push(struct load_flow *flow, int64_t now);
 
-/** One that needs_ticket: hang up if it is there, or fail if it does not come. */
+/** One that waits for its ticket: hang up if it is there, fail if it did not come in time. */
 void flow_seek_ticket(struct load_flow *flow);
 
 /** The upgrade was not answered in time. */

@@ -276,13 +276,15 @@ static void finish(struct load_flow *flow)
     struct sluice_tls_facts tls = {.resumed = false};
     if (load->plan.tls)
         load->carrier->tls(flow, &tls);
+    int64_t now = now_ns();
     if (load->counting) {
         load->interval.count[LOAD_opened]++;
         load->interval.count[LOAD_resumed] += tls.resumed;
-        hist_record(&load->interval.latency, (uint64_t)(now_ns() - flow->dialled_ns));
+        hist_record(&load->interval.latency, (uint64_t)(now - flow->dialled_ns));
     }
-    flow->needs_ticket = load->plan.options->resume && !tls.resumed;
-    if (!flow->needs_ticket)
+    if (load->plan.options->resume && !tls.resumed)
+        flow->ticket_by_ns = now + TICKET_NS;
+    else
         hang_up(flow);
 }
 
@@ -291,9 +293,9 @@ void flow_seek_ticket(struct load_flow *flow)
     struct sluice_tls_facts tls = {.ticket = false};
     if (flow->state == FLOW_OPEN)
         flow->load->carrier->tls(flow, &tls);
-    if (flow->state == FLOW_OPEN && !tls.ticket && now_ns() < flow->dialled_ns + TICKET_NS)
+    if (flow->state == FLOW_OPEN && !tls.ticket && now_ns() < flow->ticket_by_ns)
         return;
-    flow->needs_ticket = false;
+    flow->ticket_by_ns = 0;
     if (flow->state == FLOW_OPEN && !tls.ticket)
         fail_flow(flow, SLUICE_REASON_UNSUPPORTED, "leave --resume out",
                   "the peer gave no ticket to resume its TLS session with");

@@ -615,14 +615,17 @@ if os.path.exists(helper("certs")):
 
     CLIENT = ("--ca", f"{CERTS}/root.pem", "--verify-name", "good.example.test")
 
-    def python_server(w, seen, tickets=2):
+    def python_server(w, seen, tickets=2, delays=()):
         """Python's ssl as the peer: its tls:// URL; seen gets whether each session was resumed."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(f"{CERTS}/good.pem", f"{CERTS}/good.key")
         context.num_tickets = tickets
         context.options |= 0 if tickets else ssl.OP_NO_TICKET
 
+        waits = iter(delays)
+
         def handler(peer):
+            time.sleep(next(waits, 0))
             with contextlib.suppress(OSError), context.wrap_socket(peer, server_side=True) as tls:
                 seen.append(tls.session_reused)
                 tls.recv(1)
@@ -645,6 +648,15 @@ if os.path.exists(helper("certs")):
             answer = w.run("load", "connect", python_server(w, []), *NO_WARMUP, "--count", "5",
                            "--resume", *CLIENT)
             check("1 full, 4 resumed" in answer.out.decode(), answer.out.decode())
+
+    @test
+    def a_ticket_has_its_time_after_a_slow_handshake():
+        """The peer takes its time for the first one, longer than a ticket may take."""
+        with World() as w:
+            seen = []
+            s = load(w, "connect", python_server(w, seen, delays=[2.2]), *NO_WARMUP, "--count", "3",
+                     "--resume", *CLIENT).ended().summary
+            check_equal(s["resumed_connections"], 2, "resumed")
 
     @test
     def resumed_with_our_own_server():
