@@ -43,8 +43,9 @@ struct sluice_tls_config {
     const char *pin_sha256;  /* of the leaf's public key, hex or base64, ',' between: one must
                                 match, besides the rest */
     bool no_verify;          /* neither chain nor name; a pin still counts */
-    bool resume; /* keep the newest ticket, and offer it to the same host: the peer is not verified
-                    again then. Not with wolfSSL */
+    bool resume;             /* keep the newest ticket, and offer it to the same host: the peer is
+                                not verified again then. Not with wolfSSL; with TLS 1.3 in user
+                                space */
 
     /* server */
     enum sluice_tls_client_cert client_cert; /* verified against ca */

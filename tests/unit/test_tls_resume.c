@@ -5,6 +5,7 @@
 #include "tests/tls/pair.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +103,22 @@ Test(tls_resume, in_both_versions_with_every_server)
         client = NULL;
         servers = sluice_tls_providers[i]->name;
         from_the_second_on();
+    }
+}
+
+/* The kernel would throw tickets away. */
+Test(tls_resume, keys_stay_here_while_tickets_may_come)
+{
+    static const char *const ciphers[] = {CIPHER_1_2, "TLS_AES_128_GCM_SHA256"};
+    for (int i = 0; i < 4; i++) {
+        struct sluice_tls_keys keys;
+        set_up(i & 2, ciphers[i & 1]);
+        end_open_with(&p.client, client, "a.example");
+        end_open_with(&p.server, server, NULL);
+        p.client.s->wants_keys = true;
+        cr_assert(pair_handshake(&p));
+        cr_expect_eq(p.client.tls->keys(p.client.s, SLUICE_TLS_RX, &keys),
+                     (i & 2) && (i & 1) ? -ENOTSUP : 0, "%d", i);
     }
 }
 

@@ -223,6 +223,8 @@ int openssl_keys(struct sluice_tls_session *s, enum sluice_tls_direction d,
     struct openssl_session *o = (struct openssl_session *)s;
     SLUICE_CHECK(s->state == SLUICE_TLS_OPEN);
     *out = (struct sluice_tls_keys){.version = s->version, .sequence = next_record(o, d)};
+    if (o->ctx->resume && s->version == SLUICE_TLS_1_3)
+        return -ENOTSUP; /* tickets come behind the handshake, and are OpenSSL's to read */
     int err = choose_aead(o->ssl, out);
     if (!err)
         err = s->version == SLUICE_TLS_1_3 ? keys_of_1_3(o, d, out) : keys_of_1_2(o, d, out);
