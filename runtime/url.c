@@ -23,17 +23,18 @@ static bool port_ok(const char *text, int min)
     return n > 0 && n <= 5 && text[n] == 0 && atoi(text) >= min && atoi(text) <= 65535;
 }
 
-/* RFC 3986 3.2.2: an IPv6 address stands in brackets. */
+/* RFC 3986 3.2.2: an IPv6 address stands in brackets, which stand nowhere else. */
 static const char *take_host(struct sluice_url *out, const char *at)
 {
     const char *end;
     if (*at == '[') {
-        end = strchr(++at, ']');
-        if (!end || !copy(out->host, sizeof(out->host), at, (size_t)(end - at)))
+        at++;
+        end = at + strcspn(at, "[]");
+        if (*end != ']' || !copy(out->host, sizeof(out->host), at, (size_t)(end - at)))
             return NULL;
         return end + 1;
     }
-    end = at + strcspn(at, ":/");
+    end = at + strcspn(at, ":/[]");
     return copy(out->host, sizeof(out->host), at, (size_t)(end - at)) ? end : NULL;
 }
 

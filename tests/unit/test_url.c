@@ -42,6 +42,9 @@ Test(url, ipv6_stands_in_brackets)
     expect_refused("tcp://[::1]80");
     expect_refused("tcp://[::1]");
     expect_refused("tcp://[]:80");
+    expect_refused("tcp://[[1]:80"); /* tests/fuzz/url.c */
+    expect_refused("tcp://a[b:80");
+    expect_refused("tcp://a]:80");
 }
 
 /* The transport says which it takes; here it is only read. */
