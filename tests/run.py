@@ -318,7 +318,7 @@ class Report:
             print(f"    one of its tests: {shown(test.cmd[0])} --filter SUITE/NAME")
 
     def close(self, began):
-        """Skips with reasons, names of failures, total time, and the closing line."""
+        """Skips with reasons, names of failures, what fuzzers did, total time, and the closing line."""
         for outcome in self.outcomes:
             for point in outcome.of(SKIPPED):
                 print(f"skipped: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
@@ -327,6 +327,9 @@ class Report:
             for point in outcome.of(FAILED):
                 print(f"failed: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
                       f"{point.name}")
+        for outcome in self.outcomes:
+            for point in outcome.of(PASSED) if "fuzz" in outcome.test.suites else []:
+                print(f"fuzzed: {outcome.test.name}: {point.name}")
         minutes, seconds = divmod(round(time.time() - began), 60)
         print(f"total time: {minutes} min {seconds:02} s")
         passed, failed, skipped = (sum(o.count(s) for o in self.outcomes)

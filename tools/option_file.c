@@ -12,7 +12,7 @@
 #define FILE_BYTES_MAX (1u << 20)
 #define FILE_LINES_MAX 1024u
 
-/* What a file said, line by line; it stays for the life of the process. */
+/* What a file said, line by line; values point into it, so it stays until another one is read. */
 struct file_line {
     const struct option_row *row;
     const char *section; /* NULL: before the first */
@@ -119,6 +119,8 @@ static int load(const struct options *o, const char *path)
     if (!file)
         return option_error(o, "config file %s (%s)", path, strerror(errno));
     int failed = 0;
+    free(read.text);
+    read.section_count = read.count = 0;
     read.text = malloc(FILE_BYTES_MAX + 1);
     size_t length = read.text ? fread(read.text, 1, FILE_BYTES_MAX + 1, file) : 0;
     if (!read.text || ferror(file))
@@ -148,7 +150,7 @@ static int read_lines(const struct options *o, const char *path)
 
 int option_file_read(struct options *o, const char *path)
 {
-    int failed = read.text ? 0 : read_lines(o, path); /* once, for all of its sections */
+    int failed = o->section ? 0 : read_lines(o, path); /* once, for all of its sections */
     for (uint32_t i = 0; !failed && i < read.count; i++) {
         const struct file_line *line = &read.lines[i];
         bool counts = !line->section || (o->section && strcmp(o->section, line->section) == 0);

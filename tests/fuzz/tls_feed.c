@@ -18,14 +18,6 @@
 #define RING_BYTES 65536u
 #define WIRE_BYTES (1u << 20)
 
-#define MUST(condition)                                                         \
-    do {                                                                        \
-        if (!(condition)) {                                                     \
-            fprintf(stderr, "%s:%d: not %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                            \
-        }                                                                       \
-    } while (0)
-
 struct side {
     struct sluice_tls_session *s;
     uint8_t *ring, *wire; /* wire: what came for it, [head, tail) not taken yet */
