@@ -89,6 +89,8 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
     err = init_files(u, cfg->files_max);
     if (!err)
         err = uring_pool_open(u);
+    if (!err)
+        err = uring_restrict(&u->ring);
     if (err) {
         free(u->file_used);
         io_uring_queue_exit(&u->ring);

@@ -32,8 +32,10 @@ static int take_record(struct sluice_tls_session *s, struct fuzz_input *in)
     MUST(!had_failed || rc == -EPROTO);
     MUST((s->state == SLUICE_TLS_FAILED) == (s->error.reason != SLUICE_REASON_NONE));
     MUST(s->partial.have <= 4 && s->partial.left < 1u << 24);
-    MUST((rc != SLUICE_TLS_NEW_KEYS && rc != SLUICE_TLS_ANSWER_DUE) ||
-         (s->version == SLUICE_TLS_1_3 && s->partial.have == 0));
+    if (rc == SLUICE_TLS_NEW_KEYS || rc == SLUICE_TLS_ANSWER_DUE) { /* of a KeyUpdate, whole */
+        MUST(s->version == SLUICE_TLS_1_3 && s->partial.have == 0);
+        MUST(record[bytes - 1] == (rc == SLUICE_TLS_ANSWER_DUE)); /* and nothing behind it */
+    }
     MUST(rc != SLUICE_TLS_REFUSAL_DUE || s->version == SLUICE_TLS_1_2);
     return rc;
 }
