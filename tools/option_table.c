@@ -80,6 +80,8 @@ const struct option_row option_rows[] = {
      "its own, then those"},
     {"mlock", OPTION_FLAG, FOR_CONN, AT(mlock), NULL, "false", 0, 0,
      "lock the process's memory (needs RLIMIT_MEMLOCK or CAP_IPC_LOCK)"},
+    {"sandbox", OPTION_FLAG, FOR_RUN | FOR_CAT | FOR_WS, AT(sandbox), NULL, "false", 0, 0,
+     "once it runs, only the system calls and files it needs (seccomp, Landlock); no core dump"},
     {"fifo", OPTION_NUMBER, FOR_CONN, AT(fifo), "PRIO", NULL, 1, 99,
      "run the engine as SCHED_FIFO (needs RLIMIT_RTPRIO or CAP_SYS_NICE)"},
     /* ---- TLS */

@@ -79,6 +79,7 @@ struct options {
     int64_t fifo; /* priority */
     const char *log_level, *log_file;
     const char *config;
+    bool sandbox; /* run, cat, ws */
 
     /* run, cat, ws with tls:// or wss:// */
     const char *ca, *crl, *cert, *key;

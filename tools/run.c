@@ -9,6 +9,7 @@
 #include "feeds.h"
 #include "log_file.h"
 #include "notify.h"
+#include "sandbox.h"
 #include "stat.h"
 #include "stop.h"
 
@@ -193,6 +194,8 @@ static int run_feeds(const struct options *o)
     if (!failed)
         failed = begin_service();
     if (!failed)
+        failed = sandbox_close(o);
+    if (!failed)
         failed = run_until_closed();
     stop_loop(NULL);
     end_service();
@@ -216,10 +219,20 @@ static int say_ends(void)
     return exit_code;
 }
 
+static int sandbox_files(const struct options *o)
+{
+    const struct options *each[FEEDS_MAX];
+    for (uint32_t i = 0; i < run.count; i++)
+        each[i] = run.feeds[i].options;
+    return sandbox_begin(o, each, run.count);
+}
+
 int cmd_run(struct options *o)
 {
     int failed = feeds_read(o, run.feeds, &run.count);
     run.log_file = o->log_file;
+    if (!failed)
+        failed = sandbox_files(o);
     if (!failed)
         failed = log_file_open(run.log_file);
     if (!failed)

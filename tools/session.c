@@ -6,6 +6,7 @@
 
 #include "engine.h"
 #include "fail.h"
+#include "sandbox.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -260,10 +261,15 @@ int session_open(struct session *s, const struct options *o, const char *target,
                  enum sluice_role role)
 {
     *s = (struct session){.options = o, .target = target};
-    int failed = strstr(target, "://") ? start_engine(s, role) : attach(s, role);
+    int failed = sandbox_begin(o, &o, 1);
+    if (failed)
+        return failed;
+    failed = strstr(target, "://") ? start_engine(s, role) : attach(s, role);
     if (failed)
         return failed;
     failed = wait_open(s, role);
+    if (!failed)
+        failed = sandbox_close(o);
     if (failed)
         session_close(s);
     return failed;
