@@ -158,7 +158,15 @@ static const struct way {
     {.name = "plain_ev", .ours = true, .cfg = {.backend = "ev"}},
     {.name = "ssl", .tls = true},
     {.name = "user", .tls = true, .ours = true, .cfg = {.ktls = SLUICE_KTLS_OFF}},
+    {.name = "user_ev",
+     .tls = true,
+     .ours = true,
+     .cfg = {.ktls = SLUICE_KTLS_OFF, .backend = "ev"}},
     {.name = "kernel", .tls = true, .ours = true, .cfg = {.ktls = SLUICE_KTLS_REQUIRE}},
+    {.name = "kernel_ev",
+     .tls = true,
+     .ours = true,
+     .cfg = {.ktls = SLUICE_KTLS_REQUIRE, .backend = "ev"}},
 };
 
 static const struct way *find(const char *name)

@@ -37,6 +37,18 @@ def a_ratio_that_grew_by_more_than_3_percent_is_named():
 
 
 @test
+def an_engine_is_compared_with_a_bare_loop_and_with_libuv():
+    """Each by the bare epoll loop of its own end."""
+    lines = load_bench().engine_lines
+    check_equal(list(lines({"path trips plain": 1.14, "echo_path 1 libuv": 1.2})),
+                ["64-byte round trip, engine asleep / bare epoll 1.140, goal <= 1: NO",
+                 "64-byte round trip, engine asleep / libuv 0.950, goal <= 0.9: NO"], "missed")
+    check(all(line.endswith("yes") for line in
+              lines({"path trips plain": 0.95, "echo_path 1 libuv": 1.1})), "met")
+    check_equal(list(lines({})), [], "not counted")
+
+
+@test
 def no_path_takes_more_instructions_than_were_kept():
     """All of them, in the guest; it builds build/bench by itself."""
     answer = subprocess.run([sys.executable, BENCH, "--instructions"], stdin=subprocess.DEVNULL,
