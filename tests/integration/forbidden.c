@@ -122,7 +122,8 @@ static int try_all(void)
     struct rlimit core = {1, 1};
     bool landlock = has_landlock(); /* asked here: it is forbidden, too */
     tap_begin();
-    tap_ok(sandbox_begin(&o) == 0 && sandbox_close(&o) == 0, "closed");
+    tap_ok(sandbox_begin(&o, (const struct options *const[]){&o}, 1) == 0 && sandbox_close(&o) == 0,
+           "closed");
     tap_ok(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "no new privileges");
     tap_ok(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0, "no debugger reads its memory");
     tap_ok(getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max == 0, "no core dump");
