@@ -386,10 +386,13 @@ Test(hostile, nonsense_in_the_request_word_is_only_a_request)
         atomic_store(&liar->mine->request, word);
         sluice_channel_take_requests(ch);
         cr_assert_eq(atomic_load(&ch->shared->ready), word & 1 ? SLUICE_READY_UPSTREAM : 0);
-        cr_assert_eq(ch->close_requested, (word ^ old) > 1);
+        cr_assert_eq(ch->close_requested, ((word ^ old) >> REQUEST_CLOSE_AT & REQUEST_FIELD) != 0);
+        cr_assert_eq(ch->reconnect_requested,
+                     ((word ^ old) >> REQUEST_CONNECT_AT & REQUEST_FIELD) != 0);
+        cr_assert_eq(ch->prefer_requested, (word ^ old) >> REQUEST_PREFER_AT != 0);
         cr_assert_not(sluice_channel_has_request(ch));
         closes += ch->close_requested;
-        ch->close_requested = false;
+        ch->close_requested = ch->reconnect_requested = ch->prefer_requested = false;
     }
     cr_expect_gt(closes, 0u);
     cr_expect_eq(thrown_out(), 0u);
