@@ -17,9 +17,10 @@ static void check_ranges(const struct options *o)
         const char *value = (const char *)o + row->offset;
         bool is_number =
             row->type == OPTION_NUMBER || row->type == OPTION_SIZE || row->type == OPTION_SECONDS;
-        int64_t number;
-        memcpy(&number, value, sizeof(number));
-        if (is_number && (row->commands & o->command) && number != 0) /* 0: not in the file */
+        int64_t number = 0;
+        if (is_number)
+            memcpy(&number, value, sizeof(number));
+        if ((row->commands & o->command) && number != 0) /* 0: not in the file */
             MUST(number >= row->min && number <= row->max);
         if (row->type == OPTION_LIST)
             MUST(((const struct option_list *)(const void *)value)->count <= OPTION_LIST_MAX);

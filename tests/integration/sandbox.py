@@ -1,8 +1,10 @@
 """--sandbox: everything goes on behind it, on each backend, with and without TLS; what it forbids is
 forbidden.c's."""
-from tap import check, check_equal, main, test
-from tls_peer import context, serve_tls, trusted
-from world import LIMIT_S, World, wait_until
+import signal
+
+from tap import check, check_equal, main, sluice, test
+from tls_peer import context, serve_tls, tls_url, trusted
+from world import LIMIT_S, World, url_of, wait_until
 
 BACKENDS = ("uring", "ev:epoll", "ev:poll")
 DATA = bytes(range(256)) * 4096
@@ -75,6 +77,30 @@ def engine_lets_clients_come_and_go():
             cat.wait(LIMIT_S)
             engine.wait(LIMIT_S)
             check_equal(w.left_behind(), [], f"{backend}: left behind: {engine.err()}")
+
+
+@test
+def connections_follow_each_other():
+    """Names are looked up again, threads started again, with what each section names."""
+    server = context()
+    for threads in (("--model", "single"), ("--model", "auto", "--backend", "ev")):
+        with World() as w, w.listen() as plain, w.listen() as tls:
+            ca, _, name = trusted()[1:]
+            conf = w.write("conf", f"[a]\nurl = {by_name(url_of(plain))}\n[b]\n"
+                                   f"url = {by_name(tls_url(url_of(tls)))}\nca = {ca}\n"
+                                   f"verify-name = {name}\n")
+            w.env["SLUICE_ONCE"] = "false"
+            engine = w.start([sluice(), "run", "--config", conf, "--sandbox", "--reconnect-min", "0.01",
+                              "--reconnect-max", "0.05", *threads])
+            wait_until(lambda pid=engine.pid: is_closed(pid), "the filter")
+            for _ in range(3):
+                w.accept(plain).close()
+                server.wrap_socket(w.accept(tls), server_side=True).close()
+            engine.signal(signal.SIGTERM)
+            engine.signal(signal.SIGINT)
+            engine.ends(0)
+            check(engine.err().count(" open: ") >= 6, engine.err())
+            check_equal(w.left_behind(), [], "left behind")
 
 
 @test

@@ -8,10 +8,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SEEDS 1000u
 #ifdef __SANITIZE_ADDRESS__ /* several times slower */
+#define SEEDS      400u
 #define SEEDS_LONG 3000u
 #else
+#define SEEDS      1000u
 #define SEEDS_LONG 10000u
 #endif
 #define BLOCK_SEEDS 100u

@@ -228,6 +228,7 @@ int openssl_keys(struct sluice_tls_session *s, enum sluice_tls_direction d,
     int err = choose_aead(o->ssl, out);
     if (!err)
         err = s->version == SLUICE_TLS_1_3 ? keys_of_1_3(o, d, out) : keys_of_1_2(o, d, out);
+    o->keys.given = err == 0;
     if (d == SLUICE_TLS_TX) {
         memcpy(out->nonce, o->keys.nonce, sizeof(out->nonce));
         add_one(out->nonce, sizeof(out->nonce));

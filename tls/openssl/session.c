@@ -55,6 +55,10 @@ static void session_destroy(struct sluice_tls_session *s)
     if (o->ssl)
         SSL_set_options(o->ssl, SSL_OP_CLEANSE_PLAINTEXT);
 #endif
+    /* The kernel has ended it, where that has the keys: a session that was just dropped would never
+     * be resumed. */
+    if (o->ssl && o->keys.given)
+        SSL_set_shutdown(o->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(o->ssl);
     openssl_context_destroy(o->ctx);
     sluice_system_wipe(&o->keys, sizeof(o->keys));
