@@ -244,8 +244,12 @@ int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role
     *out = NULL;
     uint64_t deadline = timeout_ns < 0 ? UINT64_MAX : sluice_monotonic_ns() + (uint64_t)timeout_ns;
     int sock = sluice_rendezvous_connect(name);
+    if (sock == -ECONNREFUSED) {
+        sluice_rendezvous_forget(name);
+        return -ENOENT;
+    }
     if (sock < 0)
-        return sock == -ECONNREFUSED ? -ENOENT : sock == -EAGAIN ? -ETIMEDOUT : sock;
+        return sock == -EAGAIN ? -ETIMEDOUT : sock;
     int err = sluice_client_say(sock, LINK_HELLO, role);
     if (!err || err == -EPIPE) /* it may have refused us already: hear why */
         err = hear(sock, LINK_WELCOME, fds, deadline);

@@ -250,7 +250,7 @@ struct sluice_client;
  *
  * @param out   receives the handle, NULL on failure; give it back with sluice_detach().
  * @return 0, or
- *         -ENOENT     no engine has this name;
+ *         -ENOENT     no engine has this name (the socket file of a dead one is removed);
  *         -EBUSY      another upstream is attached, or as many clients as there are places for;
  *         -EACCES     the socket or the engine refuses this user;
  *         -EPROTO     layout version or sizes do not match;

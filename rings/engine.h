@@ -278,6 +278,7 @@ void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on);
 int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name);
 void sluice_rendezvous_unlisten(struct sluice_channel *ch);
 int sluice_rendezvous_connect(const char *name);
+void sluice_rendezvous_forget(const char *name); /* the file of an engine that was killed */
 bool sluice_channel_name_ok(const char *name);
 bool sluice_link_ring(const struct sluice_channel *ch, int bell_fd);       /* its client sleeps */
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */

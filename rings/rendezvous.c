@@ -97,6 +97,20 @@ int sluice_rendezvous_connect(const char *name)
     return fd;
 }
 
+void sluice_rendezvous_forget(const char *name)
+{
+    struct sockaddr_un addr;
+    int directory_fd = open_directory();
+    int lock = directory_fd < 0 ? directory_fd : sluice_system_lock(directory_fd);
+    /* asked again: one that took the name over meanwhile did so under this lock */
+    if (lock >= 0 && socket_address(&addr, name) == 0 && sluice_channel_owner(name) == 0)
+        unlink(addr.sun_path);
+    if (lock >= 0)
+        sluice_system_unlock(lock);
+    if (directory_fd >= 0)
+        close(directory_fd);
+}
+
 int sluice_channel_owner(const char *name)
 {
     int fd = sluice_rendezvous_connect(name);

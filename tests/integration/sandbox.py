@@ -96,6 +96,7 @@ def connections_follow_each_other():
             for _ in range(3):
                 w.accept(plain).close()
                 server.wrap_socket(w.accept(tls), server_side=True).close()
+            wait_until(lambda on=engine: on.err().count("the next attempt") >= 6, "their ends")
             engine.signal(signal.SIGTERM)
             engine.signal(signal.SIGINT)
             engine.ends(0)

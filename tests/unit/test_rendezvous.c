@@ -79,13 +79,23 @@ Test(rendezvous, row_23_the_socket_of_a_dead_engine_is_replaced)
     struct stat st;
     kill_owner(start_owner());
     cr_assert_eq(stat(serve_path(NAME ".sock"), &st), 0); /* it left its file */
-    cr_expect_eq(sluice_attach(&c, NAME, SLUICE_UPSTREAM, S_NS), -ENOENT);
     cr_expect_eq(sluice_channel_owner(NAME), 0);
     cr_assert_eq(create_named(&ch, NAME), 0);
     cr_assert_eq(serve_attaching(ch, NAME, SLUICE_UPSTREAM, &c), 0);
     cr_expect_eq(sluice_channel_owner(NAME), getpid());
     serve_detach(ch, c);
     sluice_channel_destroy(ch);
+}
+
+Test(rendezvous, row_23_the_socket_of_a_dead_engine_is_removed_by_who_asks_for_it)
+{
+    struct sluice_client *c;
+    struct stat st;
+    kill_owner(start_owner());
+    cr_assert_eq(stat(serve_path(NAME ".sock"), &st), 0);
+    for (int i = 0; i < 2; i++)
+        cr_expect_eq(sluice_attach(&c, NAME, SLUICE_OBSERVER, S_NS), -ENOENT);
+    cr_expect_eq(stat(serve_path(NAME ".sock"), &st), -1);
 }
 
 Test(rendezvous, row_24_a_live_engine_keeps_its_name)
