@@ -49,15 +49,21 @@ static uint64_t received_bytes(const struct sluice_transport *t)
                                 memory_order_relaxed);
 }
 
+/* The peer may wait for room: receiving stops at a slice below the brim, an eighth at most. */
+static bool may_be_full(const struct sluice_transport *t, uint64_t received)
+{
+    uint64_t bytes = t->ch->inbox.bytes;
+    uint64_t head = atomic_load_explicit(&t->ch->shared->inbox_head, memory_order_relaxed);
+    return received - head >= bytes - bytes / 8;
+}
+
 static void look_for_silence(struct sluice_timer *timer)
 {
     struct sluice_transport *t = SLUICE_CONTAINER_OF(timer, struct sluice_transport, watch);
     uint64_t received = received_bytes(t), now_ns = t->loop->now_ns;
-    bool full = received - atomic_load_explicit(&t->ch->shared->inbox_head, memory_order_relaxed) >=
-                t->ch->inbox.bytes / 2;              /* the peer may wait for room */
     if (!sluice_life_is_live(&t->life) || t->ending) /* an end has a limit of its own */
         return;
-    if (received != t->silence_bytes || full || t->rx.eof) {
+    if (received != t->silence_bytes || may_be_full(t, received) || t->rx.eof) {
         t->silence_bytes = received;
         t->silence_since_ns = now_ns;
     }

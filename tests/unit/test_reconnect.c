@@ -13,6 +13,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -538,4 +539,47 @@ Test(reconnect, a_peer_that_waits_for_room_is_not_silent)
     for (int i = 0; i < 20; i++)
         pass(250 * MS);
     cr_expect_eq(retries, 0);
+}
+
+/* Nobody reads, but it could all be received. */
+static void fill_to(uint64_t unread)
+{
+    static char bytes[65536];
+    uint64_t before = channel->inbox.tail;
+    while (channel->inbox.tail - before < unread) {
+        cr_assert_gt(sluice_sim_peer_send(loop->be, peer, bytes, sizeof(bytes)), 0);
+        turns(20);
+    }
+}
+
+Test(reconnect, an_inbox_that_is_half_full_does_not_excuse_silence)
+{
+    config.silence_ns = 1000 * MS;
+    create_again();
+    open_it();
+    fill_to(channel->inbox.bytes / 2);
+    for (int i = 0; i < 6; i++)
+        pass(250 * MS);
+    cr_expect_eq(retries, 1);
+    cr_expect_eq(record.reason, SLUICE_REASON_SILENT);
+}
+
+Test(reconnect, what_nobody_is_there_to_read_does_not_excuse_silence)
+{
+    config.silence_ns = 1000 * MS;
+    config.discard_unread = true;
+    create_again();
+    open_it();
+    sluice_detach(upstream);
+    upstream = NULL;
+    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
+        if (channel->links[i].state == LINK_ATTACHED)
+            sluice_sim_wake(loop->be, channel->links[i].fd, POLLIN);
+    turns(5);
+    cr_assert_lt(channel->upstream, 0);
+    fill_to(channel->inbox.bytes - 65536);
+    for (int i = 0; i < 6; i++)
+        pass(250 * MS);
+    cr_expect_eq(retries, 1);
+    cr_expect_eq(record.reason, SLUICE_REASON_SILENT);
 }
