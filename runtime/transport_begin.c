@@ -166,13 +166,12 @@ static void wait(struct sluice_transport *t, uint64_t wait_ns);
 
 void sluice_transport_try_again(struct sluice_transport *t)
 {
-    struct sluice_url url = t->dial.url;
     t->again_due = !sluice_inbox_has_room_to_open(t->ch);
     if (t->again_due)
         return;
     t->dial.turn++; /* another address first */
     t->secure.error = (struct sluice_tls_error){.alert = -1};
-    int err = dial(t, &url);
+    int err = dial(t, &t->dial.url);
     if (!err)
         return;
     sluice_log(SLUICE_LOG_WARN, "%s: connecting again: %s", t->ch->header->name, strerror(-err));

@@ -139,7 +139,9 @@ static bool may_send(const struct load_flow *flow)
 void flow_push(struct load_flow *flow, int64_t now)
 {
     struct load *load = flow->load;
-    for (bool more = may_send(flow); more; now = more ? now_ns() : 0) {
+    bool known = true; /* the clock costs as much as all this: read only for one more */
+    while (may_send(flow)) {
+        now = known ? now : now_ns();
         uint32_t size = next_size(load);
         size_t bytes = make(flow, size);
         int err = load->carrier->send(flow, load->room, bytes);
@@ -147,7 +149,7 @@ void flow_push(struct load_flow *flow, int64_t now)
         if (err)
             return; /* any other error: its end follows */
         note_sent(flow, size, bytes, now);
-        more = may_send(flow); /* the clock costs as much as all this: only for one more */
+        known = false;
     }
 }
 

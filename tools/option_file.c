@@ -12,7 +12,7 @@
 #define FILE_BYTES_MAX (1u << 20)
 #define FILE_LINES_MAX 1024u
 
-/* What a file said, line by line; values point into it, so it stays until another one is read. */
+/* What a file said, line by line; values point into it, so it stays until another one is kept. */
 struct file_line {
     const struct option_row *row;
     const char *section; /* NULL: before the first */
@@ -26,7 +26,7 @@ static struct {
     uint32_t section_count;
     struct file_line lines[FILE_LINES_MAX];
     uint32_t count;
-} read;
+} kept;
 
 static char *trim(char *text)
 {
@@ -65,19 +65,19 @@ static int begin_section(const struct options *o, const char *path, unsigned num
     if (line[length - 1] != ']' || length < 3)
         return option_error(o, "%s:%u: a section is [NAME], not '%s'", path, number, line);
     line[length - 1] = 0;
-    for (uint32_t i = 0; i < read.section_count; i++)
-        if (strcmp(read.sections[i], line + 1) == 0)
+    for (uint32_t i = 0; i < kept.section_count; i++)
+        if (strcmp(kept.sections[i], line + 1) == 0)
             return option_error(o, "%s:%u: section '%s' was there before", path, number, line + 1);
-    if (read.section_count == OPTION_ARGS_MAX)
+    if (kept.section_count == OPTION_ARGS_MAX)
         return option_error(o, "%s:%u: more than %u sections", path, number, OPTION_ARGS_MAX);
-    read.sections[read.section_count++] = line + 1;
+    kept.sections[kept.section_count++] = line + 1;
     return 0;
 }
 
 static int keep_line(const struct options *o, const char *path, unsigned number, const char *key,
                      char *rest)
 {
-    const char *section = read.section_count ? read.sections[read.section_count - 1] : NULL;
+    const char *section = kept.section_count ? kept.sections[kept.section_count - 1] : NULL;
     const struct option_row *row = option_find(key, strlen(key));
     if (!row || row->type == OPTION_HELP)
         return option_error(o, "%s:%u: unknown key '%s'", path, number, key);
@@ -92,9 +92,9 @@ static int keep_line(const struct options *o, const char *path, unsigned number,
     if (!section && row->commands == FOR_FEED)
         return option_error(o, "%s:%u: '%s' belongs into a section, below a line [NAME]", path,
                             number, key);
-    if (read.count == FILE_LINES_MAX)
+    if (kept.count == FILE_LINES_MAX)
         return option_error(o, "%s:%u: more than %u keys", path, number, FILE_LINES_MAX);
-    read.lines[read.count++] =
+    kept.lines[kept.count++] =
         (struct file_line){.row = row, .section = section, .value = value, .number = number};
     return 0;
 }
@@ -119,18 +119,18 @@ static int load(const struct options *o, const char *path)
     if (!file)
         return option_error(o, "config file %s (%s)", path, strerror(errno));
     int failed = 0;
-    free(read.text);
-    read.section_count = read.count = 0;
-    read.text = malloc(FILE_BYTES_MAX + 1);
-    size_t length = read.text ? fread(read.text, 1, FILE_BYTES_MAX + 1, file) : 0;
-    if (!read.text || ferror(file))
+    free(kept.text);
+    kept.section_count = kept.count = 0;
+    kept.text = malloc(FILE_BYTES_MAX + 1);
+    size_t length = kept.text ? fread(kept.text, 1, FILE_BYTES_MAX + 1, file) : 0;
+    if (!kept.text || ferror(file))
         failed = option_error(o, "config file %s (%s)", path, strerror(errno));
     else if (length > FILE_BYTES_MAX)
         failed = option_error(o, "config file %s: longer than %u bytes", path, FILE_BYTES_MAX);
-    else if (memchr(read.text, 0, length))
+    else if (memchr(kept.text, 0, length))
         failed = option_error(o, "config file %s: not a text file", path);
     else
-        read.text[length] = 0;
+        kept.text[length] = 0;
     fclose(file);
     return failed;
 }
@@ -139,7 +139,7 @@ static int read_lines(const struct options *o, const char *path)
 {
     int failed = load(o, path);
     unsigned number = 1;
-    for (char *line = read.text, *next; !failed && line; line = next, number++) {
+    for (char *line = kept.text, *next; !failed && line; line = next, number++) {
         next = strchr(line, '\n');
         if (next)
             *next++ = 0;
@@ -151,8 +151,8 @@ static int read_lines(const struct options *o, const char *path)
 int option_file_read(struct options *o, const char *path)
 {
     int failed = o->section ? 0 : read_lines(o, path); /* once, for all of its sections */
-    for (uint32_t i = 0; !failed && i < read.count; i++) {
-        const struct file_line *line = &read.lines[i];
+    for (uint32_t i = 0; !failed && i < kept.count; i++) {
+        const struct file_line *line = &kept.lines[i];
         bool counts = !line->section || (o->section && strcmp(o->section, line->section) == 0);
         if (!counts || !(line->row->commands & (o->command | FOR_FEED)))
             continue; /* one file may serve several commands */
@@ -165,6 +165,6 @@ int option_file_read(struct options *o, const char *path)
 
 uint32_t options_sections(const char *out[OPTION_ARGS_MAX])
 {
-    memcpy(out, read.sections, sizeof(read.sections));
-    return read.section_count;
+    memcpy(out, kept.sections, sizeof(kept.sections));
+    return kept.section_count;
 }

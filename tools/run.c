@@ -166,17 +166,13 @@ static void warn_of_unread(const struct sluice_state *s)
                    s->name, unread);
 }
 
-/* --prefer, or the first. */
-static int prefer(const char *name)
+/* Index of the one that is preferred: that of --prefer, or the first. run.count: there is none. */
+static uint32_t find_preferred(const char *name)
 {
     uint32_t i = 0;
     while (name && i < run.count && strcmp(run.feeds[i].name, name) != 0)
         i++;
-    if (i == run.count)
-        return fail_remedy(SLUICE_REASON_USAGE, "give the name of one of the connections",
-                           "--prefer %s", name);
-    sluice_transport_prefer(run.feeds[i].transport);
-    return 0;
+    return i;
 }
 
 static int run_feeds(const struct options *o)
@@ -186,13 +182,16 @@ static int run_feeds(const struct options *o)
     for (uint32_t i = 0; i < run.count; i++)
         run.feeds[i].user = &run.feeds[i];
     run.open = run.count;
+    uint32_t preferred = find_preferred(o->prefer);
+    if (preferred == run.count)
+        return fail_remedy(SLUICE_REASON_USAGE, "give the name of one of the connections",
+                           "--prefer %s", o->prefer);
     int failed = engine_open(&run.engine, o, run.feeds, run.count, &events);
     if (failed)
         return failed;
     stop_loop(run.engine.loop);
-    failed = prefer(o->prefer);
-    if (!failed)
-        failed = begin_service();
+    sluice_transport_prefer(run.feeds[preferred].transport);
+    failed = begin_service();
     if (!failed)
         failed = sandbox_close(o);
     if (!failed)

@@ -39,7 +39,7 @@ struct openssl_keys {
     uint8_t nonce[8];                 /* of the last record of the handshake */
     unsigned at;                      /* in that record */
     uint64_t records, records_before; /* that left; before the last step */
-    bool given;                       /* somebody else encrypts and decrypts now */
+    bool given;                       /* handed out: whoever has them ends the session */
 };
 
 struct openssl_session {
