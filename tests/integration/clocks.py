@@ -2,14 +2,13 @@
 that of its upstream (a time namespace).
 """
 import glob
-import json
 import re
 import subprocess
 import time
 from datetime import datetime
 
 from tap import check, check_equal, main, skip, sluice, test
-from world import World, need, url_of, wait_until
+from world import World, need, stat, url_of, wait_until
 
 SILENCE_S = 1
 
@@ -57,7 +56,7 @@ def row_68_an_engine_with_a_monotonic_clock_of_its_own():
             peer.sendall(b"tick")
             check_equal(cat.stdout.read(4), b"tick", "what came")
             time.sleep(0.01)
-        state = json.loads(w.run("stat", "feed", "--json").out)
+        state = stat(w, "feed")
         check(state["engine_state"] in ("running", "asleep"), state["engine_state"])
         cat.stdin.close()
         peer.close()

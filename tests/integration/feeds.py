@@ -11,16 +11,9 @@ import threading
 
 from refusal import says
 from tap import check, check_equal, is_long, main, sluice, test
-from world import LIMIT_S, World, free_port, in_thread, read_to_end, url_of, wait_until
+from world import LIMIT_S, World, free_port, in_thread, read, read_to_end, stat, url_of, wait_until
 
 MEASURE_S = 3 if is_long() else 1
-
-
-def stat(w, name):
-    """The state block as a dictionary."""
-    answer = w.run("stat", name, "--json")
-    check_equal(answer.code, 0, answer.err)
-    return json.loads(answer.out)
 
 
 def engine(w, names, *args):
@@ -56,8 +49,7 @@ def each_has_its_own_bytes():
             end()
         run.ends(0)
         for name, bytes_ in zip(("feed", "b", "feed-3"), data):
-            with open(w.path(name), "rb") as file:
-                check_equal(file.read() == bytes_, True, f"bytes of {name}")
+            check_equal(read(w.path(name)) == bytes_, True, f"bytes of {name}")
         check_equal(w.left_behind(), [], "left behind")
 
 

@@ -13,7 +13,7 @@ from tap import check, check_equal, main, test
 from tls_peer import cert, context, kernel_has_tls, serve_tls, trusted
 from tls_proxy import Proxy, flipped_at, in_record_of
 from tls_recorder import Recorder, in_sequence
-from world import LIMIT_S, World, free_port, in_thread, need, wait_until
+from world import LIMIT_S, World, free_port, in_thread, need, read, stat, wait_until
 
 MIB = 1 << 20
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -236,7 +236,7 @@ def row_60_sends_that_the_kernel_cuts():
         peer.unwrap()
 
     def stands_still():
-        counters = json.loads(w.run("stat", "feed", "--json").out)["counters"]
+        counters = stat(w, "feed")["counters"]
         seen.append(counters["sent_bytes"])
         return counters["short_sends"] or (seen[-1] and len(seen) > 5 and len(set(seen[-5:])) == 1)
 
@@ -268,12 +268,6 @@ def no_nonce_comes_twice():
                        "--ciphers", SUITES["1.2"][0], stdin=data)
         check_equal(answer.code, 0, answer.err)
         check(in_sequence(between.ended().seen) > GCM_RECORDS_MIN, "too few records")
-
-
-def read(path):
-    """All of a file."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 if KTLS:

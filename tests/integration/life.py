@@ -1,7 +1,6 @@
 """An engine's life: upstreams that come and go, producers, observers, stalls, ends."""
 import contextlib
 import hashlib
-import json
 import os
 import random
 import select
@@ -12,7 +11,8 @@ import threading
 import time
 
 from tap import check, check_equal, fail, is_long, main, skip, sluice, test
-from world import (LIMIT_S, World, helper, in_thread, is_sanitized, read_to_end, url_of, wait_until)
+from world import (LIMIT_S, World, helper, in_thread, is_sanitized, read, read_to_end, stat, url_of,
+                   wait_until)
 
 MIB = 1 << 20
 SLOWER = 4 if is_sanitized() else 1
@@ -33,19 +33,6 @@ def send_and_end(peer, data, may_end=None, pause_s=0):
     peer.shutdown(socket.SHUT_WR)
     read_to_end(peer)
     peer.close()
-
-
-def stat(w, name):
-    """The state block as a dictionary."""
-    answer = w.run("stat", name, "--json")
-    check_equal(answer.code, 0, f"stat {name}\n{answer.err}")
-    return json.loads(answer.out)
-
-
-def read(path):
-    """A file's bytes."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def is_free(w, name):

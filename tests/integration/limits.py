@@ -4,7 +4,7 @@ import resource
 import subprocess
 import sys
 
-from tap import check, check_equal, main, test
+from tap import check_equal, main, test
 from refusal import as_nobody, become_nobody, clean, commands, run_as_nobody, says
 from world import World, free_port
 

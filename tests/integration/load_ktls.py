@@ -5,10 +5,10 @@ tests/vm runs this on kernels that have it.
 import subprocess
 
 from load_run import SHORT, check_round_trips, check_verified, load, serving
-from tap import check, check_equal, main, sluice, test
+from tap import check, check_equal, main, test
 from tls_peer import cert, kernel_has_tls, trusted
 from tls_recorder import Recorder, in_sequence
-from world import World, free_port, need, wait_until
+from world import World, free_port, need, read, wait_until
 
 SUITES = {"TLSv1.2": ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"),
           "TLSv1.3": ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")}
@@ -29,12 +29,6 @@ def counts():
     """The kernel's own, of all sockets so far."""
     with open("/proc/net/tls_stat", encoding="ascii") as file:
         return {name: int(value) for name, value in map(str.split, file)}
-
-
-def read(path):
-    """All of a file."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 # ---- what every kernel says ----------------------------------------------------------------------

@@ -14,7 +14,7 @@ import time
 from refusal import clean, ends_saying, says
 from tap import check, check_equal, fail, is_long, main, skip, sluice, source_dir, test
 from tls_peer import cert, context, in_kernel, kernel_has_tls, serve_tls, trusted
-from world import (LIMIT_S, World, free_port, helper, in_thread, is_sanitized, need, url_of,
+from world import (LIMIT_S, World, free_port, helper, in_thread, is_sanitized, need, stat, url_of,
                    wait_until)
 
 STOPPED_S = 10 if is_long() else 1
@@ -49,13 +49,6 @@ def threads_of(engine):
     return tasks_of(engine, "Cpus_allowed_list")
 
 
-def state_of(w):
-    """The state block as a dictionary."""
-    answer = w.run("stat", "feed", "--json")
-    check_equal(answer.code, 0, answer.err)
-    return json.loads(answer.out)
-
-
 def probe(w):
     """What sluice says this machine offers."""
     return json.loads(w.run("probe", "--json").out)
@@ -71,7 +64,7 @@ def runs(w, url, model, *flags):
     data = noise(2 << 20)
     engine = w.engine(url, "feed", *flags)
     line = engine.wait_for(" open: ")
-    state = state_of(w)
+    state = stat(w, "feed")
     check(f"; model {model} ({state['model_reason']}); " in line, line)
     check_equal(state["model"], model, "stat")
     check_equal(sorted(set(threads_of(engine)) - {"sluice"}), THREADS[model], "threads")
@@ -265,7 +258,7 @@ def left_at(w):
     seen = []
 
     def settled():
-        state = state_of(w)
+        state = stat(w, "feed")
         seen.append((state["counters"]["received_bytes"], state["inbox_unread_bytes"],
                      state["upstream_pid"]))
         return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1][1] > 0 and not seen[-1][2]
@@ -304,7 +297,7 @@ def clients_come_and_go_while_another_thread_receives():
         def look():
             seen = []
             while not over.is_set():
-                seen.append(state_of(w))
+                seen.append(stat(w, "feed"))
             return seen
 
         sending = in_thread(send)

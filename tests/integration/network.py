@@ -13,7 +13,7 @@ import time
 
 from refusal import ends_saying, says
 from tap import check, check_equal, main, skip, sluice, test
-from world import LIMIT_S, World, read_to_end, url_of, wait_until
+from world import LIMIT_S, World, read, read_to_end, url_of, wait_until
 
 INSIDE = "SLUICE_TESTS_NETNS"
 UNSHARE = ("unshare", "-rnm")
@@ -196,8 +196,7 @@ def row_71_loss_delay_and_reordering_change_no_byte():
         peer.close()
         cat.ends(0)
         engine.ends(0)
-        with open(w.path("out"), "rb") as file:
-            check_equal(file.read() == data, True, "the bytes")
+        check_equal(read(w.path("out")) == data, True, "the bytes")
     ip("link", "set", "lo", "down")
     subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
     ip("link", "set", "lo", "up")

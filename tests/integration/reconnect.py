@@ -2,7 +2,6 @@
 through every model. When exactly, and what is kept, is tests/unit/test_reconnect.c's.
 """
 import contextlib
-import json
 import random
 import re
 import signal
@@ -13,7 +12,7 @@ import time
 from refusal import ends_saying, says
 from tap import check, check_equal, main, sluice, test
 from tls_peer import context, tls_url, trusted
-from world import LIMIT_S, World, free_port, read_to_end, url_of, wait_until
+from world import LIMIT_S, World, free_port, read, read_to_end, stat, url_of, wait_until
 
 SOON = ("--reconnect-min", "0.02", "--reconnect-max", "0.2")
 MODELS = (("--model", "single"), ("--model", "two-thread", "--backend", "ev"))
@@ -25,13 +24,6 @@ def world():
     w = World()
     w.env["SLUICE_ONCE"] = "false"
     return w
-
-
-def stat(w, name):
-    """The state block as a dictionary."""
-    answer = w.run("stat", name, "--json")
-    check_equal(answer.code, 0, answer.err)
-    return json.loads(answer.out)
 
 
 def waits(engine):
@@ -138,8 +130,7 @@ def one_after_the_other(w, listener, wrapped, url, *flags):
         peer.sendall(data)
         ends(peer)
         cat.ends(0)
-        with open(w.path("out"), "rb") as file:
-            check_equal(file.read() == data, True, f"bytes of connection {i + 1}")
+        check_equal(read(w.path("out")) == data, True, f"bytes of connection {i + 1}")
     ends_in_order(w, engine)
     check(engine.err().count(" open: ") >= 5, engine.err())
 

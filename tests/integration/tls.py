@@ -12,9 +12,9 @@ import time
 import websockets
 from refusal import says
 from tap import check, check_equal, main, test
-from world import (LIMIT_S, World, backend, free_port, in_thread, need, read_to_end, url_of,
+from world import (LIMIT_S, World, backend, free_port, in_thread, need, read, read_to_end, url_of,
                    wait_until)
-from tls_peer import NAME, cert, context, in_kernel, serve_tls, tls_url, trusted
+from tls_peer import cert, context, in_kernel, serve_tls, trusted
 
 MIB = 1 << 20
 
@@ -202,12 +202,6 @@ def rows_40_41_openssl_renews_its_keys():
             cat.stdin.write(b"an answer\n")
             cat.stdin.flush()
             wait_until(lambda n=before: read(log).count(b"an answer") == n + 1, "our answer")
-
-
-def read(path):
-    """All of a file."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 # ---- WebSocket -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 from tap import check, check_equal, main, test
 from tls_peer import cert, in_kernel, trusted
 from tls_seal import ALERT, DATA, PLAIN_MAX, serve_sealed
-from world import World, free_port, need, wait_until
+from world import World, free_port, need, read, wait_until
 
 LETTER_S = 0.3  # a letter must be all that one read(2) of s_server brings
 ROUNDS = 12
@@ -25,12 +25,6 @@ def goes_on():
 
 
 WHERE = (*trusted(), "--ktls", "require" if in_kernel() else "off")
-
-
-def read(path):
-    """All of a file."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def data(sealer, text):

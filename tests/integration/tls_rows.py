@@ -9,15 +9,9 @@ import time
 from refusal import says
 from tap import check, check_equal, main, test
 from tls_peer import NAME, cert, trusted
-from world import LIMIT_S, World, connects, free_port, need, wait_until
+from world import LIMIT_S, World, connects, free_port, need, read, wait_until
 
 LETTER_S = 0.3  # a letter must be all that one read(2) of s_server brings
-
-
-def read(path):
-    """All of a file."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def identity(leaf):

@@ -13,6 +13,7 @@ Everything that waits has a limit, and says what it waited for.
 import contextlib
 import errno
 import glob
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from tap import build_dir, fail, skip, sluice
+from tap import build_dir, check_equal, fail, skip, sluice
 
 IN_GUEST = os.environ.get("TESTS_GUEST", "")  # tests/vm: slower, and loopback is all its network
 SLOWNESS = 4.0 if IN_GUEST else 1.0
@@ -373,6 +374,19 @@ http {{
     }}
 }}
 """
+
+
+def stat(w, name):
+    """The state block of an engine as a dictionary."""
+    answer = w.run("stat", name, "--json")
+    check_equal(answer.code, 0, f"stat {name}\n{answer.err}")
+    return json.loads(answer.out)
+
+
+def read(path):
+    """A file's bytes."""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def free_port():
