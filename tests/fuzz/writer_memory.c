@@ -5,15 +5,10 @@
  * bytes out.
  */
 #include "tests/fuzz/fuzz.h"
-#include "backends/sim/sim.h"
 #include "base/log.h"
 #include "loop.h"
 #include "rings/client.h"
-#include "rings/engine.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <poll.h>
+#include "tests/support/sim_net.h"
 
 #define STEPS_MAX 100u
 #define HONEST    0xa5u /* bytes of the one that does not lie; there are none of it elsewhere */
@@ -34,17 +29,15 @@ static void set_up_once(void)
 {
     const struct sluice_loop_config loop_cfg = {.idle = SLUICE_IDLE_BUSY, .ops_max = 64};
     const struct sluice_transport_config transport_cfg = {.drain_timeout_ns = 1000};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
     if (loop)
         return;
-    inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     sluice_log_set_level(SLUICE_LOG_ERROR); /* each lie is a warning */
     MUST(sluice_loop_create_on(&loop, &sluice_backend_sim, &loop_cfg, 1) == 0);
     sluice_sim_set_faults(loop->be, &sluice_sim_faults_none);
     MUST(sluice_channel_create(&ch, &cfg) == 0);
     MUST(sluice_transport_create(&transport, loop, ch, &transport_cfg, NULL, NULL) == 0);
     MUST(sluice_attach_local(&honest, ch, SLUICE_PRODUCER) == 0);
-    listener = sluice_sim_listen(loop->be, (struct sockaddr *)&addr, sizeof(addr), SLUICE_SIM_OPEN);
+    listener = sim_listen(loop->be, 1, 80, SLUICE_SIM_OPEN);
 }
 
 /* ---- the world ---- */
@@ -94,14 +87,9 @@ static void close_connection(void)
         sluice_sim_peer_reset(loop->be, peer);
 }
 
-/* The simulation does not see real sockets: those that have something are shown to it. */
 static void show_hang_ups(void)
 {
-    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++) {
-        struct pollfd pfd = {.fd = ch->links[i].fd, .events = POLLIN};
-        if (ch->links[i].state != LINK_FREE && poll(&pfd, 1, 0) > 0)
-            sluice_sim_wake(loop->be, pfd.fd, POLLIN);
-    }
+    sim_show_clients(loop->be, ch);
     turns(3);
 }
 

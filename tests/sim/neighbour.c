@@ -4,9 +4,7 @@
  */
 #include "world.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,11 +28,8 @@ struct neighbour *neighbour_open(struct world *w)
     const struct sluice_channel_config cfg = {.inbox_bytes = 65536, .metadata_entries = 64};
     const struct sluice_transport_config transport_cfg = {
         .reconnect = true, .retry_first_ns = 1000, .retry_max_ns = 1000};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(81)};
-    inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     RULE(w, n != NULL);
-    n->listener =
-        sluice_sim_listen(w->loop->be, (struct sockaddr *)&addr, sizeof(addr), SLUICE_SIM_OPEN);
+    n->listener = sim_listen(w->loop->be, 1, 81, SLUICE_SIM_OPEN);
     n->peer = -1;
     RULE(w, sluice_channel_create(&n->ch, &cfg) == 0);
     RULE(w,

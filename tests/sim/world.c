@@ -5,10 +5,7 @@
  */
 #include "world.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,21 +182,13 @@ static ssize_t do_peer_read(struct world *w, uint32_t max)
     return n;
 }
 
-/* The doorman's POLL, by hand: eventually. */
-static void hear_upstream(struct world *w)
-{
-    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
-        if (w->ch->links[i].state == LINK_ATTACHED && w->ch->links[i].role == SLUICE_UPSTREAM)
-            sluice_sim_wake(w->loop->be, w->ch->links[i].fd, POLLIN);
-}
-
 /* Detach between two reads; the next one continues exactly behind what was released. */
 static void do_replace_upstream(struct world *w)
 {
     sluice_detach(w->upstream);
     w->upstream = NULL;
     for (int i = 0; i < 2000 && w->ch->upstream >= 0; i++) {
-        hear_upstream(w);
+        sim_show_clients(w->loop->be, w->ch);
         do_turn(w);
     }
     RULE(w, w->ch->upstream < 0);
@@ -405,8 +394,6 @@ static void world_open(struct world *w)
         .retry_lasted_ns = 100 * RETRY_NS};
     const struct sluice_transport_events events = {
         .on_open = on_open, .on_retry = on_retry, .on_close = on_close};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
-    inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     RULE(w, sluice_loop_create_on(&w->loop, &sluice_backend_sim, &loop_cfg, w->seed) == 0);
     w->neighbour =
         chance(w, 40) ? neighbour_open(w) : NULL; /* first: what is done last is served first */
@@ -416,8 +403,7 @@ static void world_open(struct world *w)
     RULE(w, sluice_attach_local(&w->upstream, w->ch, SLUICE_UPSTREAM) == 0);
     RULE(w, sluice_attach_local(&w->producer, w->ch, SLUICE_PRODUCER) == 0);
     RULE(w, sluice_attach_local(&w->observer, w->ch, SLUICE_OBSERVER) == 0);
-    w->listener =
-        sluice_sim_listen(w->loop->be, (struct sockaddr *)&addr, sizeof(addr), SLUICE_SIM_OPEN);
+    w->listener = sim_listen(w->loop->be, 1, 80, SLUICE_SIM_OPEN);
     RULE(w, w->listener >= 0);
     w->peer = -1;
 }

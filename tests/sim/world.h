@@ -6,9 +6,8 @@
 #ifndef SLUICE_TESTS_SIM_WORLD_H
 #define SLUICE_TESTS_SIM_WORLD_H
 
-#include "backends/sim/sim.h"
 #include "loop.h"
-#include "rings/engine.h"
+#include "tests/support/sim_net.h"
 
 #define MESSAGE_HEADER 12u /* source u32, sequence u32, bytes behind the header u32 */
 

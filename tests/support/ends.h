@@ -93,6 +93,17 @@ static const struct sluice_conn_events heard_events = {.on_open = heard_open,
                                                        .on_eof = heard_eof,
                                                        .on_close = heard_close};
 
+/* What came back goes back. */
+static inline void heard_echo(struct sluice_conn *c, struct sluice_buf *buf, void *user)
+{
+    struct heard *h = user;
+    h->data++;
+    cr_assert_eq(sluice_conn_write(c, buf->data, buf->bytes), 0);
+}
+
+static const struct sluice_conn_events heard_echoing = {
+    .on_open = heard_open, .on_data = heard_echo, .on_close = heard_close};
+
 /* ---- a loop, a listener, two ends ---- */
 
 struct conns_world {

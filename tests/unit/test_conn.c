@@ -9,24 +9,12 @@
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
 
-/* What came back goes back. */
-static void echo_events(struct sluice_conn *c, struct sluice_buf *buf, void *user)
-{
-    struct heard *h = user;
-    (void)user;
-    h->data++;
-    cr_assert_eq(sluice_conn_write(c, buf->data, buf->bytes), 0);
-}
-
-static const struct sluice_conn_events echoing = {
-    .on_open = heard_open, .on_data = echo_events, .on_close = heard_close};
-
 EACH_BACKEND(conn, echoes)
 {
     struct conns_world w;
     world_open(&w, on->name, &small);
     world_pair(&w);
-    sluice_conn_set_events(w.server.conn, &echoing);
+    sluice_conn_set_events(w.server.conn, &heard_echoing);
     size_t sent = 0;
     for (size_t bytes = 1; bytes < 40000; bytes = bytes * 3 + 1) {
         write_pattern(w.client.conn, sent, bytes);

@@ -62,14 +62,6 @@ static unsigned long long count_of(const char *name)
     return count;
 }
 
-static void echo(struct sluice_conn *c, struct sluice_buf *buf, void *user)
-{
-    (void)user;
-    cr_assert_eq(sluice_conn_write(c, buf->data, buf->bytes), 0);
-}
-
-static const struct sluice_conn_events echoing = {.on_data = echo, .on_close = heard_close};
-
 /* By the facts, by the socket, by the kernel's counters; and the library encrypts nothing more. */
 EACH_TLS(conn_offload, facts_say_where)
 {
@@ -85,7 +77,7 @@ EACH_TLS(conn_offload, facts_say_where)
     const struct sluice_tls_session *client = w.client.conn->tls->session,
                                     *server = w.server.conn->tls->session;
     uint64_t of_client = client->out_tail, of_server = server->out_tail;
-    sluice_conn_set_events(w.server.conn, &echoing);
+    sluice_conn_set_events(w.server.conn, &heard_echoing);
     write_pattern(w.client.conn, 0, 50000);
     TURN_UNTIL(&w, w.client.count == 50000);
     expect_pattern(&w.client, 50000);

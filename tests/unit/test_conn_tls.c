@@ -9,13 +9,7 @@
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
 
-static void echo(struct sluice_conn *c, struct sluice_buf *buf, void *user)
-{
-    (void)user;
-    cr_assert_eq(sluice_conn_write(c, buf->data, buf->bytes), 0);
-}
-
-static const struct sluice_conn_events echoing = {.on_data = echo, .on_close = heard_close};
+static const uint8_t damaged[5 + 64] = {0x17, 3, 3, 0, 64}; /* a record that nobody sealed */
 
 EACH_TLS(conn_tls, echoes)
 {
@@ -25,7 +19,7 @@ EACH_TLS(conn_tls, echoes)
     world_connect(&w);
     cr_expect_eq(sluice_conn_tls(w.client.conn, &facts), -ENOTCONN);
     TURN_UNTIL(&w, w.client.opened && w.server.opened);
-    sluice_conn_set_events(w.server.conn, &echoing);
+    sluice_conn_set_events(w.server.conn, &heard_echoing);
     size_t sent = 0;
     for (size_t bytes = 1; bytes < 60000; bytes = bytes * 3 + 1) {
         write_pattern(w.client.conn, sent, bytes);
@@ -213,7 +207,6 @@ static void send_raw(struct conns_world *w, const struct heard *h, const void *b
 EACH_TLS(conn_tls, damaged_record_after_our_end)
 {
     struct conns_world w;
-    uint8_t record[5 + 64] = {0x17, 3, 3, 0, 64};
     struct on_tls mine = *on;
     mine.server = SLUICE_KTLS_OFF;
     tls_world_open_as(&w, &mine, &small);
@@ -221,7 +214,7 @@ EACH_TLS(conn_tls, damaged_record_after_our_end)
     sluice_conn_shutdown(w.client.conn);
     TURN_UNTIL(&w, w.server.eofs);
     TURN_UNTIL(&w, sluice_conn_state(w.client.conn) == SLUICE_CONN_DRAINING);
-    send_raw(&w, &w.server, record, sizeof(record));
+    send_raw(&w, &w.server, damaged, sizeof(damaged));
     TURN_UNTIL(&w, w.client.closed);
     cr_expect_eq(w.client.reason, SLUICE_REASON_TLS_PROTOCOL, "%s: %s",
                  sluice_reason_name(w.client.reason), w.client.why);
@@ -234,14 +227,13 @@ EACH_TLS(conn_tls, damaged_record_after_our_end)
 EACH_TLS(conn_tls, damaged_record_is_told_both_ends)
 {
     struct conns_world w;
-    uint8_t record[5 + 64] = {0x17, 3, 3, 0, 64};
     struct on_tls mine = *on;
     mine.client = SLUICE_KTLS_OFF;
     tls_world_open_as(&w, &mine, &small);
     world_pair(&w);
     write_pattern(w.client.conn, 0, 1000);
     TURN_UNTIL(&w, w.server.count == 1000);
-    send_raw(&w, &w.client, record, sizeof(record));
+    send_raw(&w, &w.client, damaged, sizeof(damaged));
     TURN_UNTIL(&w, w.server.closed && w.client.closed);
     cr_expect_eq(w.server.reason, SLUICE_REASON_TLS_PROTOCOL, "%s: %s",
                  sluice_reason_name(w.server.reason), w.server.why);
@@ -255,17 +247,16 @@ EACH_TLS(conn_tls, damaged_record_is_told_both_ends)
 /* A record of these bytes, and a damaged one right behind it. */
 static void send_good_and_bad(struct conns_world *w, const void *bytes, size_t count)
 {
-    static const uint8_t bad[5 + 64] = {0x17, 3, 3, 0, 64};
     uint8_t wire[2048];
     const uint8_t *good;
     struct sluice_tls_session *s = w->client.conn->tls->session;
     cr_assert_eq(s->provider->write(s, bytes, count), (ssize_t)count);
     size_t n = sluice_tls_output(s, &good);
-    cr_assert_leq(n + sizeof(bad), sizeof(wire));
+    cr_assert_leq(n + sizeof(damaged), sizeof(wire));
     memcpy(wire, good, n);
-    memcpy(wire + n, bad, sizeof(bad));
+    memcpy(wire + n, damaged, sizeof(damaged));
     sluice_tls_sent(s, n);
-    send_raw(w, &w->client, wire, n + sizeof(bad));
+    send_raw(w, &w->client, wire, n + sizeof(damaged));
 }
 
 static void pause_at_data(struct heard *h, const char *what)

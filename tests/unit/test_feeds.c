@@ -2,17 +2,13 @@
  * Several transports on one loop, on the simulated network: none waits for another, whatever state
  * that one is in, and one of them is preferred.
  */
-#include "backends/sim/sim.h"
 #include "loop.h"
-#include "rings/engine.h"
+#include "tests/support/sim_net.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 
 enum { A, B, FEEDS };
 
@@ -40,11 +36,8 @@ static void open_feed(int which)
     struct feed *f = &feeds[which];
     const struct sluice_channel_config cfg = {.metadata_entries = 64};
     const struct sluice_transport_config transport_cfg = {.reconnect = true, .retry_first_ns = 1};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(80 + which))};
-    inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     f->peer = -1;
-    f->listener =
-        sluice_sim_listen(loop->be, (struct sockaddr *)&addr, sizeof(addr), SLUICE_SIM_OPEN);
+    f->listener = sim_listen(loop->be, 1, (uint16_t)(80 + which), SLUICE_SIM_OPEN);
     cr_assert_eq(sluice_channel_create(&f->channel, &cfg), 0);
     cr_assert_eq(
         sluice_transport_create(&f->transport, loop, f->channel, &transport_cfg, NULL, NULL), 0);

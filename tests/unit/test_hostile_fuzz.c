@@ -3,17 +3,15 @@
  * simulated network, and an engine that does, against its clients. Each lie alone is
  * test_hostile.c's and test_hostile_engine.c's.
  */
-#include "backends/sim/sim.h"
 #include "base/log.h"
 #include "loop.h"
 #include "rings/client.h"
 #include "tests/support/random.h"
 #include "tests/support/serve.h"
+#include "tests/support/sim_net.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 
 #define ROUNDS 2000
@@ -38,15 +36,13 @@ static void set_up_engine(void)
 {
     const struct sluice_loop_config loop_cfg = {.idle = SLUICE_IDLE_BUSY};
     const struct sluice_transport_config transport_cfg = {.drain_timeout_ns = 1000000};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
-    inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     sluice_log_set_level(SLUICE_LOG_ERROR); /* each lie is a warning */
     cr_assert_eq(sluice_loop_create_on(&loop, &sluice_backend_sim, &loop_cfg, 1), 0);
     sluice_sim_set_faults(loop->be, &sluice_sim_faults_none);
     cr_assert_eq(sluice_channel_create(&ch, &cfg), 0);
     cr_assert_eq(sluice_transport_create(&transport, loop, ch, &transport_cfg, NULL, NULL), 0);
     cr_assert_eq(sluice_attach_local(&honest, ch, SLUICE_PRODUCER), 0);
-    listener = sluice_sim_listen(loop->be, (struct sockaddr *)&addr, sizeof(addr), SLUICE_SIM_OPEN);
+    listener = sim_listen(loop->be, 1, 80, SLUICE_SIM_OPEN);
     peer = -1;
 }
 
@@ -108,14 +104,9 @@ static void close_connection(void)
     sluice_sim_peer_reset(loop->be, peer);
 }
 
-/* The simulation does not see real sockets: those that have something are shown to it. */
 static void show_hang_ups(void)
 {
-    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++) {
-        struct pollfd pfd = {.fd = ch->links[i].fd, .events = POLLIN};
-        if (ch->links[i].state != LINK_FREE && poll(&pfd, 1, 0) > 0)
-            sluice_sim_wake(loop->be, pfd.fd, POLLIN);
-    }
+    sim_show_clients(loop->be, ch);
     turns(3);
 }
 

@@ -2,20 +2,16 @@
  * Connecting again, on the simulated network and its clock: when, to whom, what the upstream reads
  * of it, what becomes of messages meant for the connection before. And that silence ends one.
  */
-#include "backends/sim/sim.h"
 #include "dial.h"
 #include "loop.h"
 #include "retry.h"
-#include "rings/engine.h"
 #include "base/clock.h"
+#include "tests/support/sim_net.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define MS       SLUICE_NS_PER_MS
 #define FIRST_NS (100 * MS)
@@ -64,13 +60,6 @@ static void pass(uint64_t ns)
     turns(10);
 }
 
-static int listen_at(const char *host, enum sluice_sim_listen_mode mode)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
-    inet_pton(AF_INET, host, &addr.sin_addr);
-    return sluice_sim_listen(loop->be, (struct sockaddr *)&addr, sizeof(addr), mode);
-}
-
 static void create(uint32_t entries)
 {
     const struct sluice_channel_config cfg = {.metadata_entries = entries};
@@ -96,7 +85,7 @@ static void set_up(void)
     cr_assert_eq(sluice_loop_create_on(&loop, &sluice_backend_sim, &cfg, 1), 0);
     sluice_sim_set_faults(loop->be, &sluice_sim_faults_none);
     create(64);
-    listener = listen_at("10.0.0.1", SLUICE_SIM_OPEN);
+    listener = sim_listen(loop->be, 1, 80, SLUICE_SIM_OPEN);
     retries = closed = 0;
     peer = -1;
 }
@@ -310,7 +299,7 @@ static int address_at_turn(uint32_t turn)
 
 Test(reconnect, row_6_each_attempt_begins_with_another_address)
 {
-    cr_assert_geq(listen_at("10.0.0.2", SLUICE_SIM_OPEN), 0); /* 10.0.0.3 refuses */
+    cr_assert_geq(sim_listen(loop->be, 2, 80, SLUICE_SIM_OPEN), 0); /* 10.0.0.3 refuses */
     const int expected[] = {1, 2, 1, 1};
     for (uint32_t turn = 0; turn < 4; turn++)
         cr_expect_eq(address_at_turn(turn), expected[turn], "turn %u", turn);
@@ -420,7 +409,7 @@ Test(reconnect, an_upstream_asks_while_it_is_open)
 
 Test(reconnect, an_upstream_asks_while_it_connects)
 {
-    cr_assert_geq(listen_at("10.0.0.2", SLUICE_SIM_BLACK_HOLE), 0);
+    cr_assert_geq(sim_listen(loop->be, 2, 80, SLUICE_SIM_BLACK_HOLE), 0);
     cr_assert_eq(sluice_transport_connect(transport, "tcp://10.0.0.2:80"), 0);
     turns(5);
     cr_expect_eq(state(), SLUICE_CONN_CONNECTING);
@@ -572,9 +561,7 @@ Test(reconnect, what_nobody_is_there_to_read_does_not_excuse_silence)
     open_it();
     sluice_detach(upstream);
     upstream = NULL;
-    for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
-        if (channel->links[i].state == LINK_ATTACHED)
-            sluice_sim_wake(loop->be, channel->links[i].fd, POLLIN);
+    sim_show_clients(loop->be, channel);
     turns(5);
     cr_assert_lt(channel->upstream, 0);
     fill_to(channel->inbox.bytes - 65536);

@@ -2,13 +2,10 @@
  * The tx path on the simulated network: which message leaves when. Bytes, faults and endings are
  * tests/sim's.
  */
-#include "backends/sim/sim.h"
 #include "loop.h"
-#include "rings/engine.h"
+#include "tests/support/sim_net.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,8 +38,6 @@ static void set_up(void)
     const struct sluice_loop_config loop_cfg = {.idle = SLUICE_IDLE_BUSY};
     const struct sluice_channel_config cfg = {.outbox_slots = 16384};
     const struct sluice_transport_config transport_cfg = {.drain_timeout_ns = 1000000};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(80)};
-    inet_pton(AF_INET, "10.0.0.1", &addr.sin_addr);
     cr_assert_eq(sluice_loop_create_on(&loop, &sluice_backend_sim, &loop_cfg, 1), 0);
     sluice_sim_set_faults(loop->be, &sluice_sim_faults_none);
     sluice_sim_set_default_window(loop->be, 1 << 20);
@@ -50,7 +45,7 @@ static void set_up(void)
     cr_assert_eq(sluice_transport_create(&transport, loop, channel, &transport_cfg, NULL, NULL), 0);
     cr_assert_eq(sluice_attach_local(&upstream, channel, SLUICE_UPSTREAM), 0);
     cr_assert_eq(sluice_attach_local(&producer, channel, SLUICE_PRODUCER), 0);
-    listener = sluice_sim_listen(loop->be, (struct sockaddr *)&addr, sizeof(addr), SLUICE_SIM_OPEN);
+    listener = sim_listen(loop->be, 1, 80, SLUICE_SIM_OPEN);
     cr_assert_eq(sluice_transport_connect(transport, "tcp://10.0.0.1:80"), 0);
     peer = -1;
     got = 0;
