@@ -76,8 +76,6 @@ static void on_close(struct sluice_transport *t, const struct sluice_close_recor
     record_text(record, text, sizeof(text)); /* never open: the last line will say the same */
     sluice_log(record->opened_ns ? SLUICE_LOG_INFO : SLUICE_LOG_DEBUG, "%s: %s", feed->name, text);
     notify_say("%sSTATUS=%s: %s", run.open ? "" : "STOPPING=1\n", feed->name, text);
-    if (run.open == 0)
-        sluice_loop_stop(run.engine.loop);
 }
 
 static void on_watchdog(struct sluice_timer *timer)
