@@ -264,6 +264,20 @@ Test(reconnect, what_was_ended_from_here_stays_ended)
     cr_expect_eq(record.reason, SLUICE_REASON_LOCAL_CLOSE);
 }
 
+Test(reconnect, one_that_breaks_while_it_is_ended_from_here_is_not_tried_again)
+{
+    config.drain_timeout_ns = 1000 * MS;
+    create_again();
+    open_it();
+    sluice_transport_close(transport);
+    turns(3);
+    sluice_sim_peer_reset(loop->be, peer);
+    turns(10);
+    cr_expect_eq(record.reason, SLUICE_REASON_RESET);
+    cr_expect_eq(retries, 0);
+    cr_expect_eq(closed, 1);
+}
+
 /* ---- to whom ---- */
 
 static void nothing(struct sluice_life *c)
