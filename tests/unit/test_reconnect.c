@@ -584,3 +584,19 @@ Test(reconnect, what_nobody_is_there_to_read_does_not_excuse_silence)
     cr_expect_eq(retries, 1);
     cr_expect_eq(record.reason, SLUICE_REASON_SILENT);
 }
+
+Test(reconnect, an_orderly_end_outlasts_silence)
+{
+    config.silence_ns = 1000 * MS;
+    config.drain_timeout_ns = 5000 * MS;
+    create_again();
+    open_it();
+    sluice_transport_close(transport);
+    for (int i = 0; i < 8; i++)
+        pass(250 * MS);
+    cr_expect_eq(closed, 0, "its own limit is longer");
+    sluice_sim_peer_shutdown(loop->be, peer);
+    turns(10);
+    cr_expect_eq(closed, 1);
+    cr_expect_eq(record.reason, SLUICE_REASON_LOCAL_CLOSE);
+}
