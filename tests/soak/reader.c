@@ -15,27 +15,12 @@ struct reader {
     struct soak *soak;
     struct sluice_client *client;
     uint64_t random;
-    uint64_t position; /* of the engine's inbox, released; UINT64_MAX: of a new engine */
+    uint64_t engine;   /* whose inbox that is: it may go while nobody is attached */
+    uint64_t position; /* of its inbox, released; UINT64_MAX: nothing yet */
     bool open, got_end;
     uint32_t connection;
     struct stream in, out;
 };
-
-static void attach(struct reader *r)
-{
-    const struct timespec moment = {.tv_nsec = 1000000};
-    while (!atomic_load(&r->soak->has_engine) && !atomic_load(&r->soak->over))
-        nanosleep(&moment, NULL);
-    if (!atomic_load(&r->soak->has_engine))
-        return;
-    atomic_store(&r->soak->is_attached, true);
-    int err = sluice_attach(&r->client, "soak", SLUICE_UPSTREAM, (int64_t)SOAK_LIMIT);
-    if (err)
-        atomic_store(&r->soak->is_attached,
-                     false); /* the last one's end was not seen yet, or it went */
-    else
-        atomic_fetch_add(&r->soak->attached, 1);
-}
 
 static void detach(struct reader *r)
 {
@@ -44,12 +29,24 @@ static void detach(struct reader *r)
     atomic_store(&r->soak->is_attached, false);
 }
 
-/* An engine's end: its rings are gone, with what nobody had read. */
-static void forget_engine(struct reader *r)
+/* An engine does not make room for the next one while somebody is attached, or is about to be. Its
+ * rings go with it, and what nobody had read. */
+static void attach(struct reader *r)
 {
-    detach(r);
-    r->position = UINT64_MAX;
-    r->open = r->got_end = false;
+    const struct timespec moment = {.tv_nsec = 1000000};
+    atomic_store(&r->soak->is_attached, true);
+    uint64_t engine = atomic_load(&r->soak->engine);
+    if (engine != r->engine) {
+        r->position = UINT64_MAX;
+        r->open = r->got_end = false;
+    }
+    r->engine = engine;
+    if (engine && sluice_attach(&r->client, "soak", SLUICE_UPSTREAM, (int64_t)SOAK_LIMIT) == 0) {
+        atomic_fetch_add(&r->soak->attached, 1);
+        return;
+    }
+    atomic_store(&r->soak->is_attached, false); /* none, or the last one's end was not seen yet */
+    nanosleep(&moment, NULL);
 }
 
 static void ended(struct reader *r)
@@ -132,8 +129,7 @@ static void live(struct reader *r)
         if (what == -EPIPE) {
             while (look(r) && r->position != sluice_inbox_position(r->client))
                 ;
-            forget_engine(r);
-            return;
+            break;
         }
     }
     detach(r);
@@ -143,7 +139,7 @@ void *reader_run(void *arg)
 {
     struct soak *soak = arg;
     struct reader r = {.soak = soak, .random = soak->seed, .position = UINT64_MAX};
-    while (!atomic_load(&soak->over) || atomic_load(&soak->has_engine)) {
+    while (!atomic_load(&soak->over) || atomic_load(&soak->engine)) {
         attach(&r);
         if (r.client)
             live(&r);

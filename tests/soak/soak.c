@@ -139,7 +139,7 @@ static void engine_open(struct engine *e, const char *backend)
 static void engine_close(struct engine *e)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
-    atomic_store(&e->soak->has_engine, false);
+    atomic_store(&e->soak->engine, 0);
     sluice_transport_destroy(e->transport);
     sluice_channel_destroy(e->channel);
     sluice_loop_destroy(e->loop);
@@ -153,7 +153,7 @@ static void engine_live(struct soak *soak, const char *backend, uint64_t number)
     e.connections_left = 1 + random_below(&e.random, CONNECTIONS_MAX);
     snprintf(e.url, sizeof(e.url), "tcp://127.0.0.1:%u", soak->port);
     engine_open(&e, backend);
-    atomic_store(&soak->has_engine, true);
+    atomic_store(&soak->engine, number);
     if (sluice_loop_run(e.loop) < 0)
         soak_fail("engine", "the loop ended", number);
     engine_close(&e);
@@ -207,7 +207,7 @@ int main(int argc, char **argv)
     SLUICE_CHECK(pthread_create(&peer, NULL, peer_run, &soak) == 0);
     SLUICE_CHECK(pthread_create(&reader, NULL, reader_run, &soak) == 0);
     while (sluice_monotonic_ns() < end_ns) {
-        engine_live(&soak, argv[1], engines++);
+        engine_live(&soak, argv[1], ++engines);
         now = usage_now();
         if (engines == WARM_ENGINES)
             warm = now;

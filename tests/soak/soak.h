@@ -22,7 +22,7 @@
 struct soak {
     uint64_t seed;
     atomic_bool over;              /* no new connection, no new engine */
-    atomic_bool has_engine;        /* attaching makes sense */
+    _Atomic uint64_t engine;       /* the number of the one to attach to, 0: none */
     atomic_bool is_attached;       /* the upstream still holds memory of the last engine */
     atomic_bool has_connection;    /* the peer still holds its end */
     _Atomic uint64_t totals[KEYS]; /* by key: what an orderly peer sent, 0 if it reset */
