@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int sluice_client_say(int sock, enum link_say what, enum sluice_role role)
+static int say(int sock, enum link_say what, enum sluice_role role)
 {
     struct link_message msg = {.magic = LINK_MAGIC,
                                .say = (uint16_t)what,
@@ -194,20 +194,19 @@ static int set_cursor(struct sluice_client *c)
     return c->copies ? 0 : -ENOMEM;
 }
 
-int sluice_client_open(struct sluice_client **out, enum sluice_role role, int sock,
-                       const int fds[LINK_FDS])
+int sluice_client_open(struct sluice_client **out, enum sluice_role role, const int fds[LINK_FDS])
 {
     *out = NULL;
     struct sluice_client *c = calloc(1, sizeof(*c));
     if (!c) {
         close_all(fds);
-        close(sock);
         return -ENOMEM;
     }
     sluice_clock(); /* messages are stamped in cycles */
     c->magic = CLIENT_MAGIC;
     c->role = role;
-    c->sock = sock;
+    c->hear_fd = fds[LINK_FD_HEAR];
+    c->ring_fd = fds[LINK_FD_RING];
     int err = map_engine(c, fds[LINK_FD_ENGINE]);
     if (!err && role != SLUICE_OBSERVER)
         err = map_writer(c, fds[LINK_FD_WRITER]);
@@ -234,13 +233,21 @@ static int memory_of_stuck_engine(int sock, const char *name)
 
 static bool fds_ok(const int fds[LINK_FDS], enum sluice_role role)
 {
-    return fds[LINK_FD_ENGINE] >= 0 && (role == SLUICE_OBSERVER || fds[LINK_FD_WRITER] >= 0);
+    bool writes = fds[LINK_FD_WRITER] >= 0 && fds[LINK_FD_HEAR] >= 0 && fds[LINK_FD_RING] >= 0;
+    return fds[LINK_FD_ENGINE] >= 0 && (role == SLUICE_OBSERVER || writes);
+}
+
+/* Mapped: once the engine has sealed that, it is ours. */
+static int settle(int sock, enum sluice_role role, uint64_t deadline_ns)
+{
+    int err = say(sock, LINK_MAPPED, role);
+    return !err || err == -EPIPE ? hear(sock, LINK_READY, NULL, deadline_ns) : err;
 }
 
 int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role role,
                   int64_t timeout_ns)
 {
-    int fds[LINK_FDS] = {-1, -1};
+    int fds[LINK_FDS] = {-1, -1, -1, -1};
     *out = NULL;
     uint64_t deadline = timeout_ns < 0 ? UINT64_MAX : sluice_monotonic_ns() + (uint64_t)timeout_ns;
     int sock = sluice_rendezvous_connect(name);
@@ -250,7 +257,7 @@ int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role
     }
     if (sock < 0)
         return sock == -EAGAIN ? -ETIMEDOUT : sock;
-    int err = sluice_client_say(sock, LINK_HELLO, role);
+    int err = say(sock, LINK_HELLO, role);
     if (!err || err == -EPIPE) /* it may have refused us already: hear why */
         err = hear(sock, LINK_WELCOME, fds, deadline);
     bool stuck = err == -ETIMEDOUT && role == SLUICE_OBSERVER;
@@ -265,11 +272,13 @@ int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role
         close(sock);
         return err;
     }
-    err = sluice_client_open(out, role, sock, fds);
+    if (role == SLUICE_OBSERVER)
+        fds[LINK_FD_HEAR] = sock;
+    err = sluice_client_open(out, role, fds);
     if (!err && !stuck)
-        err = sluice_client_say(sock, LINK_MAPPED, role);
-    if ((!err || err == -EPIPE) && !stuck)
-        err = hear(sock, LINK_READY, NULL, deadline);
+        err = settle(sock, role, deadline);
+    if (role != SLUICE_OBSERVER)
+        close(sock);
     if (err) {
         sluice_detach(*out);
         *out = NULL;
@@ -288,7 +297,10 @@ void sluice_detach(struct sluice_client *c)
     sluice_memory_unmap(c->inbox, 2 * c->inbox_bytes);
     sluice_memory_unmap(c->meta, 2 * c->entries * sizeof(struct sluice_meta));
     sluice_memory_unmap(c->header, ENGINE_FIXED_BYTES);
-    close(c->sock);
+    if (c->hear_fd >= 0)
+        close(c->hear_fd);
+    if (c->ring_fd >= 0)
+        close(c->ring_fd);
     free(c->copies);
     c->magic = 0;
     free(c);

@@ -126,7 +126,7 @@ int sluice_channel_create(struct sluice_channel **out, const struct sluice_chann
         return -ENOMEM;
     ch->memory_fd = ch->spare_fd = ch->listen_fd = ch->directory_fd = ch->upstream = -1;
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
-        ch->links[i] = (struct sluice_link){.state = LINK_FREE, .fd = -1, .writer = -1};
+        ch->links[i] = sluice_no_link;
     err = map_memory(ch, &h);
     if (!err)
         err = open_to_others(ch, cfg->name);
@@ -184,7 +184,7 @@ void sluice_writer_ring(struct sluice_channel *ch, struct sluice_writer *w, unsi
         atomic_load_explicit(&w->rung, memory_order_relaxed) == waiting ||
         atomic_exchange_explicit(&w->rung, waiting, memory_order_relaxed) == waiting)
         return;
-    if (sluice_link_ring(ch, w->bell_fd))
+    if (sluice_doorbell_ring(w->bell_fd))
         atomic_fetch_add_explicit(&ch->shared->counters[SLUICE_COUNTER_doorbells], 1,
                                   memory_order_relaxed);
 }

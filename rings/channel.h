@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define SLUICE_LAYOUT_VERSION 1
+#define SLUICE_LAYOUT_VERSION 2
 #define SLUICE_CACHE_LINE     64u
 #define SLUICE_WRITERS_MAX    8u  /* one upstream and up to seven producers */
 #define SLUICE_NAME_MAX       48u /* bytes of a channel's name, [A-Za-z0-9._-] */

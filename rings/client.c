@@ -21,7 +21,7 @@ void sluice_client_ring(struct sluice_client *c, unsigned wake_on)
     if (!(asleep & wake_on) || asleep == c->rung)
         return;
     c->rung = asleep;
-    sluice_client_say(c->sock, LINK_BELL, c->role);
+    sluice_doorbell_ring_anyone(c->ring_fd);
 }
 
 void sluice_client_is_inline(struct sluice_client *c)

@@ -29,7 +29,8 @@ struct producer {
 struct sluice_client {
     uint32_t magic;
     enum sluice_role role;
-    int sock;
+    int hear_fd;    /* the engine rings here; an observer's: the socket of its link */
+    int ring_fd;    /* -1: an observer's */
     bool gone;      /* the engine hung up */
     bool is_inline; /* on the engine's own thread, which looks before it sleeps */
 
@@ -62,7 +63,6 @@ struct sluice_client {
     uint64_t state_seen;
 };
 
-int sluice_client_say(int sock, enum link_say what, enum sluice_role role);
 void sluice_client_ring(struct sluice_client *c, unsigned wake_on);
 bool sluice_client_has_entry(const struct sluice_client *c);
 bool sluice_producer_has_room(struct producer *p);

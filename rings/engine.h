@@ -6,6 +6,7 @@
 #ifndef SLUICE_RINGS_ENGINE_H
 #define SLUICE_RINGS_ENGINE_H
 
+#include "rings/doorbell.h"
 #include "rings/layout.h"
 
 #include <stdbool.h>
@@ -44,7 +45,7 @@ struct sluice_writer {
     enum sluice_role role;
     uint64_t number; /* counts the writers that ever attached */
     int memory_fd;
-    int bell_fd; /* its client's socket; the link owns it */
+    int bell_fd; /* rings at its client; the link owns it */
     void *fixed; /* read-only mapping: header, shared, slots */
     uint64_t fixed_bytes;
     const struct writer_shared *shared;
@@ -78,15 +79,17 @@ enum link_state {
     LINK_NEW,
     LINK_WELCOMED,
     LINK_ATTACHED,
-    LINK_ENDING, /* shut down by us; free when the watcher of its socket saw that */
+    LINK_ENDING, /* over: to be closed when nobody watches its descriptor any more */
 };
 
-/* One client's socket. */
+/* One client. */
 struct sluice_link {
     enum link_state state;
     enum sluice_role role;
-    int fd;
-    int writer; /* index, -1: none */
+    int fd;                       /* to be watched: its socket, or where it rings */
+    struct sluice_doorbell bell;  /* of a writer: both ends, so that a dead one is no SIGPIPE */
+    struct sluice_doorbell rings; /* of a writer: on which it rings here, until attached */
+    int writer;                   /* index, -1: none */
     int pid;
     uint64_t since_ns; /* CLOCK_MONOTONIC: accepted */
     bool held;         /* what was read last waits for the inbox to come back: */
@@ -258,8 +261,15 @@ void sluice_writer_free(struct sluice_channel *ch, struct sluice_writer *w);
  * here. */
 int sluice_channel_accept(struct sluice_channel *ch);
 
-/* The link's socket is readable: handshake, or its client is gone (the link is then free). */
+/* The link's descriptor is readable: handshake, a ring, or its client is gone. One that shakes
+ * hands may be free then: its descriptor is watched once. Ending: nobody watches it any more. */
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link);
+
+/* It has a doorbell, which is watched until the link is ending or held. */
+static inline bool sluice_link_rings(const struct sluice_link *link)
+{
+    return link->state == LINK_ATTACHED && link->writer >= 0;
+}
 
 /* Take over the upstream's ready flag; set close_requested, reconnect_requested when newly asked.
  */
@@ -270,7 +280,7 @@ bool sluice_channel_has_request(const struct sluice_channel *ch); /* one not tak
 /* End of a turn: publish cursors, wake the clients that sleep for what happened. */
 void sluice_channel_flush(struct sluice_channel *ch);
 
-/* About to sleep: clients ring on their sockets for these WAKE_ON_* (ON_INBOX: with the inbox here
+/* About to sleep: clients ring their doorbells for these WAKE_ON_* (ON_INBOX: with the inbox here
  * only). Look at the rings once more after it. 0 wakes up. */
 void sluice_channel_sleep(struct sluice_channel *ch, unsigned wake_on);
 
@@ -280,9 +290,9 @@ void sluice_rendezvous_unlisten(struct sluice_channel *ch);
 int sluice_rendezvous_connect(const char *name);
 void sluice_rendezvous_forget(const char *name); /* the file of an engine that was killed */
 bool sluice_channel_name_ok(const char *name);
-bool sluice_link_ring(const struct sluice_channel *ch, int bell_fd);       /* its client sleeps */
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
+extern const struct sluice_link sluice_no_link;
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);
 void sluice_link_take_held(struct sluice_channel *ch); /* the inbox came back */
 void sluice_writer_ring(struct sluice_channel *ch, struct sluice_writer *w, unsigned news);
@@ -292,8 +302,7 @@ void sluice_channel_change_asleep(struct sluice_channel *ch, unsigned mine, unsi
 /* It runs on the engine's own thread: never to be woken, nor the engine by it. */
 void sluice_client_is_inline(struct sluice_client *c);
 
-/* Takes over the socket and the descriptors (-1: none), also on failure. */
-int sluice_client_open(struct sluice_client **out, enum sluice_role role, int sock,
-                       const int fds[LINK_FDS]);
+/* Takes over the descriptors (-1: none), also on failure. An observer hears on its socket. */
+int sluice_client_open(struct sluice_client **out, enum sluice_role role, const int fds[LINK_FDS]);
 
 #endif

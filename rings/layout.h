@@ -177,15 +177,13 @@ _Static_assert(sizeof(struct sluice_close_record) == 128, "two cache lines");
 #define LINK_MAGIC 0x6c73u
 
 /* client -> engine: {HELLO, role}, then, when it has mapped its writer memfd, {MAPPED}. Afterwards
- * either side says {BELL} when the other one sleeps: nothing is shared that one could block or
- * spoil for others, as an eventfd is (its O_NONBLOCK belongs to all who hold it). */
+ * a writer and the engine have two doorbells, and the socket is closed. */
 enum link_say {
     LINK_HELLO = 1,
     LINK_MAPPED = 2,
     LINK_WELCOME = 3,
     LINK_READY = 4,
     LINK_REFUSED = 5,
-    LINK_BELL = 6,
 };
 
 struct link_message {
@@ -196,7 +194,8 @@ struct link_message {
     int32_t error; /* REFUSED: negative errno. HELLO: the pid, for a system that does not tell */
     uint64_t epoch;
 };
-/* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd. */
-enum { LINK_FD_ENGINE, LINK_FD_WRITER, LINK_FDS };
+/* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd, the end of a
+ * doorbell on which the engine rings, and the one on which to ring. */
+enum { LINK_FD_ENGINE, LINK_FD_WRITER, LINK_FD_HEAR, LINK_FD_RING, LINK_FDS };
 
 #endif

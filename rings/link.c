@@ -42,10 +42,8 @@ static bool say(int fd, enum link_say what, const struct sluice_channel *ch, int
     return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(msg);
 }
 
-bool sluice_link_ring(const struct sluice_channel *ch, int bell_fd)
-{
-    return say(bell_fd, LINK_BELL, ch, 0, NULL, 0);
-}
+const struct sluice_link sluice_no_link = {
+    .state = LINK_FREE, .fd = -1, .bell = {-1, -1}, .rings = {-1, -1}, .writer = -1};
 
 static const char *const role_names[] = {[0] = "nobody yet",
                                          [SLUICE_UPSTREAM] = "upstream",
@@ -71,7 +69,7 @@ static void let_writer_go(struct sluice_channel *ch, struct sluice_link *link)
         sluice_writer_free(ch, w); /* nothing of it is left, so nothing is in flight */
 }
 
-/* What it held is for others now; the socket stays until its watcher lets go. */
+/* What it held is for others now; what is watched stays until its watcher lets go. */
 static void leave(struct sluice_channel *ch, struct sluice_link *link)
 {
     if (link->state == LINK_ATTACHED && link->role == SLUICE_UPSTREAM)
@@ -81,16 +79,16 @@ static void leave(struct sluice_channel *ch, struct sluice_link *link)
     link->state = LINK_ENDING;
     if (link->writer >= 0)
         let_writer_go(ch, link);
+    sluice_doorbell_close(&link->bell); /* its client hears that */
     ch->news |= SLUICE_WAIT_STATE;
 }
 
-/* The watcher of the descriptor sees the end and calls sluice_link_input(). */
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link)
 {
     if (link->state == LINK_FREE || link->state == LINK_ENDING)
         return;
     leave(ch, link);
-    shutdown(link->fd, SHUT_RDWR);
+    ch->links_changed = true;
 }
 
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link)
@@ -99,7 +97,8 @@ void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link)
                link->pid);
     leave(ch, link);
     close(link->fd);
-    *link = (struct sluice_link){.state = LINK_FREE, .fd = -1, .writer = -1};
+    sluice_doorbell_close(&link->rings);
+    *link = sluice_no_link;
     ch->links_changed = true;
 }
 
@@ -125,6 +124,16 @@ static struct sluice_link *find_free(struct sluice_channel *ch)
         if (ch->links[i].state == LINK_FREE)
             return &ch->links[i];
     return NULL;
+}
+
+static void begin(struct sluice_channel *ch, struct sluice_link *link, int fd, int pid)
+{
+    *link = sluice_no_link;
+    link->state = LINK_NEW;
+    link->fd = fd;
+    link->pid = pid;
+    link->since_ns = sluice_monotonic_ns();
+    ch->links_changed = true;
 }
 
 /* Same user or root, whatever the file's mode lets through. */
@@ -170,13 +179,20 @@ int sluice_channel_accept(struct sluice_channel *ch)
         close(fd);
         return 0;
     }
-    *link = (struct sluice_link){
-        .state = LINK_NEW, .fd = fd, .writer = -1, .pid = pid, .since_ns = sluice_monotonic_ns()};
-    ch->links_changed = true;
+    begin(ch, link, fd, pid);
     return 0;
 }
 
 /* ---- the handshake ---- */
+
+/* From now on it rings; all that could be said was. */
+static void hear_rings(struct sluice_link *link)
+{
+    close(link->fd);
+    close(link->rings.ring_fd); /* its client's alone: when it is gone, so are all who could ring */
+    link->fd = link->rings.hear_fd;
+    link->rings = (struct sluice_doorbell){-1, -1};
+}
 
 static void attached(struct sluice_channel *ch, struct sluice_link *link)
 {
@@ -198,12 +214,16 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
     link->role = role;
     if (role == SLUICE_OBSERVER)
         return 0;
-    int err = sluice_writer_create(ch, role, &link->writer);
+    int err = sluice_doorbell_open(&link->bell);
+    if (!err)
+        err = sluice_doorbell_open(&link->rings);
+    if (!err)
+        err = sluice_writer_create(ch, role, &link->writer);
     if (err == -EBUSY && end_silent(ch))
         err = sluice_writer_create(ch, role, &link->writer);
     if (err)
         return err;
-    ch->writers[link->writer].bell_fd = link->fd;
+    ch->writers[link->writer].bell_fd = link->bell.ring_fd;
     if (role == SLUICE_UPSTREAM)
         ch->upstream = link->writer;
     return 0;
@@ -224,7 +244,9 @@ static void hello(struct sluice_channel *ch, struct sluice_link *link,
     bool has_writer = link->writer >= 0;
     const int fds[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd,
                                [LINK_FD_WRITER] =
-                                   has_writer ? ch->writers[link->writer].memory_fd : -1};
+                                   has_writer ? ch->writers[link->writer].memory_fd : -1,
+                               [LINK_FD_HEAR] = link->bell.hear_fd,
+                               [LINK_FD_RING] = link->rings.ring_fd};
     say(link->fd, LINK_WELCOME, ch, 0, fds, has_writer ? LINK_FDS : 1);
     link->state = LINK_WELCOMED;
 }
@@ -240,6 +262,8 @@ static void mapped(struct sluice_channel *ch, struct sluice_link *link)
     }
     attached(ch, link);
     say(link->fd, LINK_READY, ch, 0, NULL, 0);
+    if (link->writer >= 0)
+        hear_rings(link);
 }
 
 static void take(struct sluice_channel *ch, struct sluice_link *link,
@@ -254,30 +278,48 @@ static void take(struct sluice_channel *ch, struct sluice_link *link,
         sluice_link_close(ch, link);
 }
 
-static bool is_bell(const struct sluice_link *link, const struct link_message *msg, ssize_t bytes)
+/* Bytes, 0 at its end, or negative errno. */
+static ssize_t hear(const struct sluice_link *link, struct link_message *msg)
 {
-    return bytes == (ssize_t)sizeof(*msg) && msg->magic == LINK_MAGIC && msg->say == LINK_BELL &&
-           link->state == LINK_ATTACHED;
+    if (sluice_link_rings(link))
+        return sluice_doorbell_hear(link->fd);
+    ssize_t n = recv(link->fd, msg, sizeof(*msg), MSG_DONTWAIT);
+    return n < 0 ? -errno : n;
+}
+
+/* A doorbell is watched on, which only whoever watches can end. */
+static void heard(struct sluice_channel *ch, struct sluice_link *link,
+                  const struct link_message *msg, ssize_t bytes)
+{
+    if (sluice_link_rings(link))
+        sluice_link_end(ch, link);
+    else if (link->state != LINK_ENDING)
+        take(ch, link, msg, bytes);
 }
 
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
 {
     struct link_message msg = {0};
     SLUICE_CHECK(link->state != LINK_FREE && !link->held);
-    ssize_t n = recv(link->fd, &msg, sizeof(msg), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (link->state == LINK_ENDING) {
+        sluice_link_close(ch, link);
         return;
-    if (is_bell(link, &msg, n)) {
+    }
+    ssize_t n = hear(link, &msg);
+    if (n == -EAGAIN || n == -EINTR)
+        return;
+    if (n > 0 && sluice_link_rings(link)) {
         ch->bell_heard = true;
         return;
     }
     if (!ch->inbox.away) {
-        take(ch, link, &msg, n);
+        heard(ch, link, &msg, n);
         return;
     }
     link->held = ch->inbox.wanted = true; /* whoever comes or goes changes who reads it */
     link->held_bytes = n;
     link->held_message = msg;
+    ch->links_changed = true;
 }
 
 void sluice_link_take_held(struct sluice_channel *ch)
@@ -287,17 +329,26 @@ void sluice_link_take_held(struct sluice_channel *ch)
         bool held = link->held && link->state != LINK_FREE;
         link->held = false;
         if (held)
-            take(ch, link, &link->held_message, link->held_bytes);
+            heard(ch, link, &link->held_message, link->held_bytes);
     }
 }
 
-static int dup_all(const struct sluice_channel *ch, int writer, int fds[LINK_FDS])
+/* As WELCOME would bring them; sock: an observer's. */
+static int give_all(const struct sluice_channel *ch, const struct sluice_link *link, int sock,
+                    int fds[LINK_FDS])
 {
-    fds[LINK_FD_ENGINE] = fcntl(ch->memory_fd, F_DUPFD_CLOEXEC, 0);
-    fds[LINK_FD_WRITER] = -1;
-    if (writer >= 0)
-        fds[LINK_FD_WRITER] = fcntl(ch->writers[writer].memory_fd, F_DUPFD_CLOEXEC, 0);
-    return fds[LINK_FD_ENGINE] < 0 || (writer >= 0 && fds[LINK_FD_WRITER] < 0) ? -errno : 0;
+    const int ours[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd,
+                                [LINK_FD_WRITER] =
+                                    link->writer >= 0 ? ch->writers[link->writer].memory_fd : -1,
+                                [LINK_FD_HEAR] = link->writer >= 0 ? link->bell.hear_fd : sock,
+                                [LINK_FD_RING] = link->rings.ring_fd};
+    int err = 0;
+    for (int i = 0; i < LINK_FDS; i++) {
+        fds[i] = ours[i] >= 0 ? fcntl(ours[i], F_DUPFD_CLOEXEC, 0) : -1;
+        if (ours[i] >= 0 && fds[i] < 0)
+            err = -errno;
+    }
+    return err;
 }
 
 int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
@@ -311,21 +362,16 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
     int err = sluice_system_pair(SOCK_SEQPACKET, pair);
     if (err)
         return err;
-    *link = (struct sluice_link){.state = LINK_WELCOMED,
-                                 .fd = pair[0],
-                                 .writer = -1,
-                                 .pid = getpid(),
-                                 .since_ns = sluice_monotonic_ns()};
-    ch->links_changed = true;
+    begin(ch, link, pair[0], getpid());
     err = admit(ch, link, role);
     if (err) {
         close(pair[1]);
         sluice_link_close(ch, link);
         return err;
     }
-    err = dup_all(ch, link->writer, fds);
-    int opened =
-        sluice_client_open(out, role, pair[1], fds); /* takes them over, whatever they are */
+    err = give_all(ch, link, pair[1], fds);
+    close(pair[1]);
+    int opened = sluice_client_open(out, role, fds); /* takes them over, whatever they are */
     if (!err)
         err = opened;
     if (!err && link->writer >= 0)
@@ -337,5 +383,7 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
         return err;
     }
     attached(ch, link);
+    if (link->writer >= 0)
+        hear_rings(link);
     return 0;
 }

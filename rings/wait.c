@@ -1,13 +1,13 @@
 /*
- * Sleeping, the clients' end: one poll(2) on the rendezvous socket, on which the engine rings. A
- * futex word would wake for entries just as fast, but not when the engine dies.
+ * Sleeping, the clients' end: one poll(2) on the doorbell of the engine. A futex word would wake
+ * for entries just as fast, but not when the engine dies.
  */
 #include "rings/client.h"
+#include "rings/doorbell.h"
 #include "base/clock.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/socket.h>
 
 /* Changes whenever something in the state does that one can wait for. */
 static uint64_t state_word(const struct sluice_client *c)
@@ -43,7 +43,7 @@ static unsigned look(struct sluice_client *c, unsigned what)
 
 int sluice_client_fd(const struct sluice_client *c)
 {
-    return c->sock;
+    return c->hear_fd;
 }
 
 int sluice_client_arm(struct sluice_client *c, unsigned what)
@@ -56,15 +56,14 @@ int sluice_client_arm(struct sluice_client *c, unsigned what)
     return (int)look(c, what);
 }
 
-/* Takes one ring off the socket; there is at most one for each time armed. */
+/* Takes what was rung: at most once for each time armed. */
 int sluice_client_disarm(struct sluice_client *c)
 {
-    struct link_message msg;
     if (c->mine)
         atomic_store_explicit(&c->mine->waiting, 0, memory_order_relaxed);
     if (!c->gone) {
-        ssize_t n = recv(c->sock, &msg, sizeof(msg), MSG_DONTWAIT);
-        c->gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+        int n = sluice_doorbell_hear(c->hear_fd);
+        c->gone = n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR);
     }
     return c->gone ? -EPIPE : 0;
 }
@@ -85,7 +84,7 @@ static int left_ms(const struct sluice_client *c, int64_t timeout_ns, uint64_t s
 /* One sleep: 0, or negative errno. */
 static int doze(struct sluice_client *c, unsigned what, int ms)
 {
-    struct pollfd bell = {.fd = c->sock, .events = POLLIN};
+    struct pollfd bell = {.fd = c->hear_fd, .events = POLLIN};
     int there = sluice_client_arm(c, what);
     int n = there || c->gone || ms == 0 ? 0 : poll(&bell, 1, ms);
     int err = n < 0 ? -errno : 0;

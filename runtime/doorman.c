@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "base/log.h"
 
-#include <errno.h>
 #include <poll.h>
 
 static void ended(struct sluice_door *door)
@@ -36,23 +35,28 @@ static void on_listener(struct sluice_op *op, int32_t result, bool more)
         accept_all(door->doorman);
 }
 
+/* A hang-up is said once only, maybe together with a ring before it. */
 static void on_link(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
     struct sluice_doorman *d = door->doorman;
-    (void)more; /* one shot: its descriptor may be closed below */
-    ended(door);
-    if (!d->stopping && result != -ECANCELED)
-        sluice_link_input(d->ch, &d->ch->links[door - d->links]);
+    struct sluice_link *link = &d->ch->links[door - d->links];
+    if (!more)
+        ended(door);
+    if (d->stopping || (more && !sluice_link_rings(link)))
+        return;
+    if (!link->held)
+        sluice_link_input(d->ch, link);
+    if (result > 0 && result & POLLHUP && sluice_link_rings(link) && !link->held)
+        sluice_link_input(d->ch, link);
 }
 
-static void init_door(struct sluice_doorman *d, struct sluice_door *door, uint16_t flags,
+static void init_door(struct sluice_doorman *d, struct sluice_door *door,
                       void (*done)(struct sluice_op *, int32_t, bool))
 {
     door->doorman = d;
     door->watching = false;
     sluice_op_init(&door->op, SLUICE_OP_POLL, done);
-    door->op.flags = flags;
     door->op.poll.events = POLLIN;
 }
 
@@ -60,17 +64,18 @@ void sluice_doorman_init(struct sluice_doorman *d, struct sluice_loop *loop,
                          struct sluice_channel *ch)
 {
     *d = (struct sluice_doorman){.loop = loop, .ch = ch};
-    init_door(d, &d->listener, SLUICE_OP_MULTI, on_listener);
+    init_door(d, &d->listener, on_listener);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
-        init_door(d, &d->links[i], 0, on_link);
+        init_door(d, &d->links[i], on_link);
     ch->links_changed = true;
 }
 
-static void watch(struct sluice_doorman *d, struct sluice_door *door, int fd)
+static void watch(struct sluice_doorman *d, struct sluice_door *door, int fd, uint16_t flags)
 {
     if (door->watching || fd < 0)
         return;
     door->op.fd = fd;
+    door->op.flags = flags;
     if (d->loop->be->ops->submit(d->loop->be, &door->op)) {
         d->ch->links_changed = true; /* no room for an op: the next turn */
         return;
@@ -91,6 +96,23 @@ static bool refuse_high(struct sluice_doorman *d, struct sluice_link *link)
     return true;
 }
 
+static void unwatch(struct sluice_doorman *d, struct sluice_door *door)
+{
+    if (door->watching)
+        d->loop->be->ops->cancel(d->loop->be, &door->op);
+}
+
+static void tend(struct sluice_doorman *d, struct sluice_door *door, struct sluice_link *link)
+{
+    bool ending = link->state == LINK_ENDING;
+    if (ending || link->held)
+        unwatch(d, door);
+    else if (!refuse_high(d, link))
+        watch(d, door, link->fd, sluice_link_rings(link) ? SLUICE_OP_MULTI : 0);
+    if (ending && !link->held && !door->watching)
+        sluice_link_input(d->ch, link);
+}
+
 void sluice_doorman_work(struct sluice_doorman *d)
 {
     if (!d->ch->links_changed || d->stopping)
@@ -98,17 +120,10 @@ void sluice_doorman_work(struct sluice_doorman *d)
     d->ch->links_changed = false;
     if (d->accept_due)
         accept_all(d);
-    watch(d, &d->listener, d->ch->listen_fd);
+    watch(d, &d->listener, d->ch->listen_fd, SLUICE_OP_MULTI);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
-        if (d->ch->links[i].state != LINK_FREE && !d->ch->links[i].held &&
-            !refuse_high(d, &d->ch->links[i]))
-            watch(d, &d->links[i], d->ch->links[i].fd);
-}
-
-static void unwatch(struct sluice_doorman *d, struct sluice_door *door)
-{
-    if (door->watching)
-        d->loop->be->ops->cancel(d->loop->be, &door->op);
+        if (d->ch->links[i].state != LINK_FREE)
+            tend(d, &d->links[i], &d->ch->links[i]);
 }
 
 void sluice_doorman_stop(struct sluice_doorman *d)

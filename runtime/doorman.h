@@ -1,6 +1,6 @@
 /*
- * The doorman of a channel: watches its listening socket and its clients' sockets, on which they
- * ring as well, and lets rings/link.c do the rest.
+ * The doorman of a channel: watches its listening socket, its clients' sockets and the doorbells on
+ * which they ring, and lets rings/link.c do the rest.
  */
 #ifndef SLUICE_DOORMAN_H
 #define SLUICE_DOORMAN_H

@@ -251,6 +251,7 @@ static const uint32_t allowed[] = {
     /* signals and the end */
     SYS_rt_sigaction,
     SYS_rt_sigprocmask,
+    SYS_rt_sigpending,
     SYS_rt_sigreturn,
     SYS_rt_sigtimedwait,
     SYS_sigaltstack,

@@ -4,6 +4,7 @@
 #include "base/system.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -36,6 +37,11 @@ int sluice_system_accept(int fd, bool nonblocking)
 int sluice_system_pair(int type, int pair[2])
 {
     return socketpair(AF_UNIX, type | flags_of(true), 0, pair) ? -errno : 0;
+}
+
+int sluice_system_pipe(int ends[2])
+{
+    return pipe2(ends, O_CLOEXEC | O_NONBLOCK) ? -errno : 0;
 }
 
 int sluice_system_peer(int fd, unsigned *uid, int *pid)

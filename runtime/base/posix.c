@@ -50,6 +50,11 @@ int sluice_system_pair(int type, int pair[2])
     return socketpair(AF_UNIX, type, 0, pair) ? -errno : both(pair);
 }
 
+int sluice_system_pipe(int ends[2])
+{
+    return pipe(ends) ? -errno : both(ends);
+}
+
 /* POSIX knows nobody at the other end. The directory, which is this user's alone, keeps others out;
  * where there is getpeereid() it says so once more. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid)
@@ -116,7 +121,7 @@ int sluice_bell_open(struct sluice_bell *bell)
 {
     int pair[2];
     bell->fd = bell->ring_fd = -1;
-    int err = pipe(pair) ? -errno : both(pair);
+    int err = sluice_system_pipe(pair);
     if (err)
         return err;
     bell->fd = pair[0];

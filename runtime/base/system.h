@@ -14,6 +14,8 @@ int sluice_system_socket(int family, int type, bool nonblocking);
 int sluice_system_accept(int fd, bool nonblocking);
 int sluice_system_pair(int type, int pair[2]); /* non-blocking */
 
+int sluice_system_pipe(int ends[2]); /* [0] is read; close-on-exec, non-blocking */
+
 /* Who is at the other end of a Unix socket. pid: 0 where the system does not say. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid);
 

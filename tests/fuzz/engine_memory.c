@@ -161,12 +161,14 @@ static void before(struct fuzz_input *in)
 
 static void live(enum sluice_role role, struct fuzz_input *in)
 {
-    int pair[2];
+    int ends[2];
     struct sluice_client *c;
+    MUST(sluice_system_pipe(ends) == 0);
     const int fds[LINK_FDS] = {[LINK_FD_ENGINE] = dup(engine.fd),
-                               [LINK_FD_WRITER] = role == SLUICE_OBSERVER ? -1 : dup(writer.fd)};
-    MUST(sluice_system_pair(SOCK_SEQPACKET, pair) == 0);
-    int err = sluice_client_open(&c, role, pair[0], fds);
+                               [LINK_FD_WRITER] = role == SLUICE_OBSERVER ? -1 : dup(writer.fd),
+                               [LINK_FD_HEAR] = ends[0],
+                               [LINK_FD_RING] = ends[1]};
+    int err = sluice_client_open(&c, role, fds);
     MUST(err == 0 || err == -EPROTO || err == -ENOMEM);
     MUST((err == 0) == (c != NULL));
     for (unsigned i = 0; c && i < STEPS_MAX && in->left >= 12; i++) {
@@ -175,7 +177,6 @@ static void live(enum sluice_role role, struct fuzz_input *in)
         step(c, what, number, fuzz_take(in, 8));
     }
     sluice_detach(c);
-    close(pair[1]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)

@@ -143,17 +143,20 @@ void check_positions(struct world *w)
     RULE(w, st.inbox_tail <= in->tail && st.metadata_tail <= in->meta_tail);
 }
 
-/* The engine's end of the upstream's socket. */
+/* The engine's end of the upstream's doorbell. */
 static int bell_of(const struct world *w)
 {
-    return w->ch->writers[w->ch->upstream].bell_fd;
+    int link = 0;
+    while (w->ch->links[link].writer != w->ch->upstream)
+        link++;
+    return w->ch->links[link].fd;
 }
 
 static int times_rung(const struct world *w)
 {
     int bytes = 0;
     RULE(w, ioctl(bell_of(w), FIONREAD, &bytes) == 0);
-    return bytes / (int)sizeof(struct link_message);
+    return bytes;
 }
 
 /* Going to sleep: with nothing pending, whatever a client does next must ring. */

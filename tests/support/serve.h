@@ -17,8 +17,8 @@
 
 #define SERVE_UNUSED __attribute__((unused))
 
-/* One round: accept, handshakes, rings, hang-ups. Waits up to timeout_ms for something to happen;
- * what poll(2) says. */
+/* One round: accept, handshakes, rings, hang-ups, those thrown out. Waits up to timeout_ms for
+ * something to happen; what poll(2) says. */
 static inline int serve_once(struct sluice_channel *ch, int timeout_ms)
 {
     struct pollfd fds[1 + SLUICE_LINKS_MAX];
@@ -27,13 +27,16 @@ static inline int serve_once(struct sluice_channel *ch, int timeout_ms)
         fds[1 + i] = (struct pollfd){.fd = ch->links[i].state == LINK_FREE ? -1 : ch->links[i].fd,
                                      .events = POLLIN};
     int n = poll(fds, 1 + SLUICE_LINKS_MAX, timeout_ms);
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
+        if (ch->links[i].state == LINK_ENDING)
+            sluice_link_input(ch, &ch->links[i]);
     if (n <= 0)
         return n;
     if (fds[0].revents)
         while (sluice_channel_accept(ch) == 0)
             ;
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
-        if (fds[1 + i].revents)
+        if (fds[1 + i].revents && ch->links[i].state != LINK_FREE)
             sluice_link_input(ch, &ch->links[i]);
     return n;
 }

@@ -120,10 +120,10 @@ Test(handshake, an_unknown_role_is_refused)
 Test(handshake, garbage_ends_the_link)
 {
     static const struct link_message bad[] = {
-        {.magic = LINK_MAGIC + 1, .say = LINK_HELLO, .layout = 1, .role = 1},
-        {.magic = LINK_MAGIC, .say = LINK_MAPPED, .layout = 1, .role = 1},
-        {.magic = LINK_MAGIC, .say = LINK_WELCOME, .layout = 1, .role = 1},
-        {.magic = LINK_MAGIC, .say = 999, .layout = 1, .role = 1},
+        {.magic = LINK_MAGIC + 1, .say = LINK_HELLO, .layout = SLUICE_LAYOUT_VERSION, .role = 1},
+        {.magic = LINK_MAGIC, .say = LINK_MAPPED, .layout = SLUICE_LAYOUT_VERSION, .role = 1},
+        {.magic = LINK_MAGIC, .say = LINK_WELCOME, .layout = SLUICE_LAYOUT_VERSION, .role = 1},
+        {.magic = LINK_MAGIC, .say = 999, .layout = SLUICE_LAYOUT_VERSION, .role = 1},
         {0},
     };
     struct sluice_channel *ch;
@@ -383,7 +383,7 @@ Test(handshake, a_writers_header_that_lies_is_refused)
         cr_expect_eq(attach_to_writer(f, &h, bytes), -EPROTO, "%s %s", #field, #value); \
     } while (0)
     LIE(magic, 0);
-    LIE(layout, 2);
+    LIE(layout, SLUICE_LAYOUT_VERSION + 1);
     LIE(role, SLUICE_PRODUCER);
     LIE(epoch, good.epoch + 1);
     LIE(index, SLUICE_WRITERS_MAX);
