@@ -29,7 +29,7 @@ import processes  # noqa: E402
 import tap_reader  # noqa: E402
 from tap_reader import FAILED, PASSED, SKIPPED, Point  # noqa: E402
 
-WORKERS = 2
+WORKERS = len(os.sched_getaffinity(0)) + 1  # half of what tests do is wait
 SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "models", "integration", "fuzz"]
 SERIAL_SUITES = {"serial", "bench"}
 # LSan of a process that was killed while it looked for leaks: no finding.
@@ -365,7 +365,7 @@ class TapReport(Report):
 
 
 def run_all(tests, options, report):
-    """Two at a time, those that must be alone at the end."""
+    """Some at a time, those that must be alone at the end."""
     scratch = tempfile.mkdtemp(prefix="sluice-")
     running = {}
 

@@ -1,13 +1,14 @@
-"""One fuzz target for some time: campaign.py PROGRAM SECONDS FOUND CORPUS. What it finds is kept in FOUND,
-beside it how often it ran in all."""
+"""One fuzz target for some time: campaign.py PROGRAM SECONDS LONG_SECONDS FOUND CORPUS (the
+second under --long). What it finds is kept in FOUND, beside it how often it ran in all."""
 import os
 import re
 import subprocess
 import sys
 
-from tap import check, main, test
+from tap import check, is_long, main, test
 
-PROGRAM, SECONDS, FOUND, CORPUS = sys.argv[1:]
+PROGRAM, DAILY_S, LONG_S, FOUND, CORPUS = sys.argv[1:]
+SECONDS = LONG_S if is_long() else DAILY_S
 del sys.argv[1:]  # no names of tests
 
 

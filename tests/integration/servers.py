@@ -11,7 +11,7 @@ import threading
 import websockets
 from npm import npm_package
 from tap import check, check_equal, fail, main, sluice, test
-from world import LIMIT_S, World, in_thread, need, wait_until
+from world import IN_GUEST, LIMIT_S, World, in_thread, need, wait_until
 
 MIB = 1 << 20
 
@@ -278,8 +278,9 @@ def ws_lengths_around_the_header_forms():
 
 @test
 def ws_8_mib_and_64_mib():
-    """Longer than the inbox; 64 MiB is the documented limit."""
-    sizes = [8 * MIB, 64 * MIB]
+    """Longer than the inbox; 64 MiB is the documented limit. Not in a guest: user-mode-linux maps page
+    by page, and ends a process with more than 65530 maps."""
+    sizes = [8 * MIB] if IN_GUEST else [8 * MIB, 64 * MIB]
 
     async def script(connection):
         for size in sizes:
@@ -291,10 +292,10 @@ def ws_8_mib_and_64_mib():
             digest, wanted = hashlib.sha256(), hashlib.sha256()
             for size in sizes:
                 wanted.update(b"0123456789abcdef" * (size // 16) + b"\n")
-            answer = way(w, server.port, "--count", "2")
+            answer = way(w, server.port, "--count", str(len(sizes)))
             digest.update(answer.out)
             check_equal(answer.code, 0, answer.err)
-            check_equal(len(answer.out), sum(sizes) + 2, f"{way.__name__}: bytes on stdout")
+            check_equal(len(answer.out), sum(sizes) + len(sizes), f"{way.__name__}: bytes on stdout")
             check_equal(digest.hexdigest(), wanted.hexdigest(), f"{way.__name__}: hash of stdout")
             server.check(1000)
 
