@@ -32,7 +32,7 @@ bool sluice_doorbell_ring(int ring_fd)
 }
 
 /* A signal that write(2) brings is pending when it returns, for this thread. */
-void sluice_doorbell_ring_anyone(int ring_fd)
+static void ring_with_signals_blocked(int ring_fd)
 {
     sigset_t broken, before, pending;
     int number;
@@ -43,6 +43,12 @@ void sluice_doorbell_ring_anyone(int ring_fd)
     if (gone && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE))
         sigwait(&broken, &number);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void sluice_doorbell_ring_anyone(int ring_fd)
+{
+    if (sluice_system_ring(ring_fd) == -ENOTSUP)
+        ring_with_signals_blocked(ring_fd);
 }
 
 int sluice_doorbell_hear(int hear_fd)

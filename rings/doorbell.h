@@ -19,7 +19,7 @@ void sluice_doorbell_close(struct sluice_doorbell *bell);
  * the same. */
 bool sluice_doorbell_ring(int ring_fd);
 
-/* Whoever hears may be gone: for three system calls instead of one. */
+/* Whoever hears may be gone: three system calls instead of one before Linux 6.18. */
 void sluice_doorbell_ring_anyone(int ring_fd);
 
 /* Takes what was rung: > 0, 0 when nobody is left who could ring, or negative errno (-EAGAIN). */

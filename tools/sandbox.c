@@ -149,6 +149,7 @@ static const uint32_t allowed[] = {
     SYS_write,
     SYS_readv,
     SYS_writev,
+    SYS_pwritev2,
     SYS_recvfrom,
     SYS_recvmsg,
     SYS_recvmmsg,

@@ -55,6 +55,12 @@ int sluice_system_pipe(int ends[2])
     return pipe(ends) ? -errno : both(ends);
 }
 
+int sluice_system_ring(int pipe_fd)
+{
+    (void)pipe_fd;
+    return -ENOTSUP;
+}
+
 /* POSIX knows nobody at the other end. The directory, which is this user's alone, keeps others out;
  * where there is getpeereid() it says so once more. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid)
