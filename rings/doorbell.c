@@ -5,6 +5,8 @@
 #include "base/system.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -56,4 +58,19 @@ int sluice_doorbell_hear(int hear_fd)
     char rung[4096];
     ssize_t n = read(hear_fd, rung, sizeof(rung));
     return n < 0 ? -errno : (int)n;
+}
+
+int sluice_doorbell_wait(int hear_fd, int ms)
+{
+    struct pollfd bell = {.fd = hear_fd, .events = POLLIN};
+    int n = ms >= 0 ? poll(&bell, 1, ms) : 1;
+    if (n < 0)
+        return -errno;
+    return n == 0 ? -EAGAIN : sluice_doorbell_hear(hear_fd);
+}
+
+int sluice_doorbell_block(int hear_fd)
+{
+    int flags = fcntl(hear_fd, F_GETFL);
+    return flags < 0 || fcntl(hear_fd, F_SETFL, flags & ~O_NONBLOCK) ? -errno : 0;
 }

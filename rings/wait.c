@@ -1,5 +1,5 @@
 /*
- * Sleeping, the clients' end: one poll(2) on the doorbell of the engine. A futex word would wake
+ * Sleeping, the clients' end: on the doorbell that the engine rings. A futex word would wake
  * for entries just as fast, but not when the engine dies.
  */
 #include "rings/client.h"
@@ -7,7 +7,6 @@
 #include "base/clock.h"
 
 #include <errno.h>
-#include <poll.h>
 
 /* Changes whenever something in the state does that one can wait for. */
 static uint64_t state_word(const struct sluice_client *c)
@@ -56,15 +55,23 @@ int sluice_client_arm(struct sluice_client *c, unsigned what)
     return (int)look(c, what);
 }
 
-/* Takes what was rung: at most once for each time armed. */
-int sluice_client_disarm(struct sluice_client *c)
+static void stop_waiting(struct sluice_client *c)
 {
     if (c->mine)
         atomic_store_explicit(&c->mine->waiting, 0, memory_order_relaxed);
-    if (!c->gone) {
-        int n = sluice_doorbell_hear(c->hear_fd);
-        c->gone = n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR);
-    }
+}
+
+static void heard(struct sluice_client *c, int rung)
+{
+    c->gone = rung == 0 || (rung < 0 && rung != -EAGAIN && rung != -EINTR);
+}
+
+/* There is at most one ring for each time armed. */
+int sluice_client_disarm(struct sluice_client *c)
+{
+    stop_waiting(c);
+    if (!c->gone)
+        heard(c, sluice_doorbell_wait(c->hear_fd, 0));
     return c->gone ? -EPIPE : 0;
 }
 
@@ -81,15 +88,17 @@ static int left_ms(const struct sluice_client *c, int64_t timeout_ns, uint64_t s
     return ms > 1000000 ? 1000000 : (int)ms;
 }
 
-/* One sleep: 0, or negative errno. */
+/* One sleep: 0, or -EINTR. */
 static int doze(struct sluice_client *c, unsigned what, int ms)
 {
-    struct pollfd bell = {.fd = c->hear_fd, .events = POLLIN};
-    int there = sluice_client_arm(c, what);
-    int n = there || c->gone || ms == 0 ? 0 : poll(&bell, 1, ms);
-    int err = n < 0 ? -errno : 0;
-    sluice_client_disarm(c);
-    return err;
+    if (sluice_client_arm(c, what) || c->gone) {
+        sluice_client_disarm(c);
+        return 0;
+    }
+    int rung = sluice_doorbell_wait(c->hear_fd, ms);
+    stop_waiting(c);
+    heard(c, rung);
+    return rung == -EINTR ? rung : 0;
 }
 
 int sluice_client_wait(struct sluice_client *c, unsigned what, int64_t timeout_ns)
