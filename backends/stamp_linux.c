@@ -68,7 +68,7 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
 /* The one that has the socket's own address. */
 static bool find_interface(int fd, char name[IFNAMSIZ])
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = {0};
     socklen_t bytes = sizeof(own);
     struct ifaddrs *all;
     bool found = false;

@@ -66,7 +66,7 @@ static int hear(int sock, enum link_say want, int *fds, uint64_t deadline_ns)
     if (n < 0)
         return -errno;
     struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
-    if (n > 0 && c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+    if (fds && n > 0 && c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
         memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
     if (n != (ssize_t)sizeof(msg) || msg.magic != LINK_MAGIC)
         return n == 0 ? -ECONNRESET : -EPROTO;
@@ -153,6 +153,7 @@ static int open_producer(struct producer *p, int fd, const struct ring_part *par
 static int map_writer(struct sluice_client *c, int fd)
 {
     struct writer_header h;
+    SLUICE_CHECK(c->header != NULL); /* map_engine() comes first */
     int err = sluice_memory_check(fd, WRITER_FIXED_BYTES);
     if (err)
         return err;

@@ -164,7 +164,7 @@ struct writer_shared {
     shared_u64 inbox_head;
     LAYOUT_LINE shared_u32 waiting; /* SLUICE_WAIT_* the client sleeps for; 0 awake */
 };
-#define WRITER_FIXED_BYTES (2 * LAYOUT_PAGE)
+#define WRITER_FIXED_BYTES (2ull * LAYOUT_PAGE)
 _Static_assert(sizeof(struct writer_shared) <= LAYOUT_PAGE, "second page of the writer memfd");
 
 _Static_assert(sizeof(struct sluice_meta) == 64, "one cache line");

@@ -19,7 +19,7 @@ static void on_room(struct sluice_op *op, int32_t result, bool more);
 /* TLS has it encrypted, in a ring of its own. */
 static size_t queued(const struct sluice_conn *c)
 {
-    const struct sluice_tls_session *s = sluice_conn_seals(c) ? c->tls->session : NULL;
+    const struct sluice_tls_session *s = c->tls && sluice_conn_seals(c) ? c->tls->session : NULL;
     return s ? (size_t)(s->out_tail - s->out_head) : c->queue.tail - c->queue.head;
 }
 

@@ -217,7 +217,7 @@ static void start(struct sluice_listener *l, struct sluice_conns *conns,
 int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
                          const struct sluice_listen_config *cfg, char *why, size_t why_bytes)
 {
-    struct sluice_addresses at;
+    struct sluice_addresses at = {.count = 0};
     *out = NULL;
     if (sluice_loop_is_forked(loop))
         return sluice_conns_refuse(why, why_bytes, -ECHILD, "%s", SLUICE_FORKED);
@@ -229,16 +229,18 @@ int sluice_listener_open(struct sluice_listener **out, struct sluice_loop *loop,
         return sluice_conns_refuse(why, why_bytes, -ENOBUFS, "%s",
                                    loop->conns ? "a loop has 64 listeners at most"
                                                : "this loop has no connections: set its conns_max");
-    l->backlog = cfg->backlog ? cfg->backlog : BACKLOG_DEFAULT;
-    l->parked = calloc(l->backlog, sizeof(*l->parked));
-    if (!l->parked)
+    uint32_t backlog = cfg->backlog ? cfg->backlog : BACKLOG_DEFAULT;
+    int *parked = calloc(backlog, sizeof(*parked));
+    if (!parked)
         return -ENOMEM;
     int fd = sluice_loop_sockets(loop)->listen(loop->be, (struct sockaddr *)&at.at[0].addr,
-                                               at.at[0].bytes, (int)l->backlog, cfg->reuse_port);
+                                               at.at[0].bytes, (int)backlog, cfg->reuse_port);
     if (fd < 0) {
-        free(l->parked);
+        free(parked);
         return sluice_conns_refuse(why, why_bytes, fd, "%s: %s", cfg->url, strerror(-fd));
     }
+    l->parked = parked;
+    l->backlog = backlog;
     start(l, loop->conns, cfg, fd);
     *out = l;
     return 0;

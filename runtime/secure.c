@@ -54,8 +54,8 @@ void sluice_secure_fini(struct sluice_secure *s)
     sluice_secure_end(s);
     if (s->ctx)
         s->provider->context_destroy(s->ctx);
-    sluice_memory_unmap(s->raw, 2 * SECURE_RAW_BYTES);
-    sluice_memory_unmap(s->out, 2 * SECURE_OUT_BYTES);
+    sluice_memory_unmap(s->raw, 2ull * SECURE_RAW_BYTES);
+    sluice_memory_unmap(s->out, 2ull * SECURE_OUT_BYTES);
     memset(s, 0, sizeof(*s));
 }
 

@@ -81,10 +81,12 @@ int sluice_thread_start(struct sluice_thread *t, const char *name, char *why, si
     sem_init(&t->ready, 0, 0);
     sem_init(&t->leave, 0, 0);
     /* It inherits the cores, and with them where its memory is. */
-    int err = sluice_system_cores(&before) == 0 ? sluice_system_set_cores(&t->cores) : 0;
+    bool has_cores = sluice_system_cores(&before) == 0;
+    int err = has_cores ? sluice_system_set_cores(&t->cores) : 0;
     if (!err)
         err = spawn(t);
-    sluice_system_set_cores(&before);
+    if (has_cores)
+        sluice_system_set_cores(&before);
     if (!err) {
         wait_for(&t->ready);
         if (!t->loop)

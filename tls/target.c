@@ -43,7 +43,7 @@ static bool parse_base64(const char *text, uint8_t *out)
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint32_t bits = 0;
     for (unsigned i = 0, have = 0, n = 0; i < 43; i++) {
-        const char *digit = memchr(alphabet, text[i], 64);
+        const char *digit = memchr(alphabet, text[i], sizeof(alphabet) - 1);
         if (!digit)
             return false;
         bits = bits << 6 | (uint32_t)(digit - alphabet);
@@ -56,7 +56,7 @@ static bool parse_base64(const char *text, uint8_t *out)
 
 static bool parse_pin(const char *text, size_t bytes, uint8_t *out)
 {
-    if (bytes == 2u * TLS_PIN_BYTES)
+    if (bytes == 2ull * TLS_PIN_BYTES)
         return parse_hex(text, out);
     return bytes == 44 && parse_base64(text, out);
 }

@@ -413,7 +413,7 @@ int load_serve(struct options *o)
     const char *url, *shown = o->args[0];
     struct server *s = calloc(1, sizeof(*s));
     bool frames = strncmp(shown, "ws://", 5) == 0 || strncmp(shown, "wss://", 6) == 0;
-    if (!s || !(s->message = malloc((size_t)o->size_bytes.most + 2 * WIRE_FRAME_MAX))) {
+    if (!s || !(s->message = malloc((size_t)o->size_bytes.most + 2ull * WIRE_FRAME_MAX))) {
         free(s);
         return fail_errno(-ENOMEM, "load --serve");
     }

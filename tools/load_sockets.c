@@ -96,7 +96,7 @@ static uint32_t queue_bytes(const struct load_plan *plan)
 static uint32_t recv_bufs(const struct load_plan *plan)
 {
     if (plan->sends && plan->answers && plan->mode != LOAD_STREAM) {
-        uint64_t pieces = 2 * plan->connections * plan->depth * (1 + plan->size_max / BUF_BYTES);
+        uint64_t pieces = 2ull * plan->connections * plan->depth * (1 + plan->size_max / BUF_BYTES);
         return pieces < BUFS_LEAST ? BUFS_LEAST : pieces > 4096 ? 4096 : (uint32_t)pieces;
     }
     if (plan->mode != LOAD_STREAM)

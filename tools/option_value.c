@@ -137,7 +137,7 @@ static int set_scalar(struct options *o, const struct option_row *row, const cha
 static int set_span(struct options *o, const struct option_row *row, const char *value,
                     const char *where)
 {
-    struct option_span span;
+    struct option_span span = {0};
     const char *end;
     bool ok = parse_bytes(value, &end, &span.least);
     span.most = span.least;

@@ -33,10 +33,10 @@ static int check_options(const struct options *o)
     if (o->path && (has_control(o->path) || strpbrk(o->path, " #")))
         return fail(SLUICE_REASON_USAGE, "path '%s': a space, a # or a control character", o->path);
     for (uint32_t i = 0; i < o->headers.count; i++) {
-        const char *header = o->headers.items[i];
-        size_t name_chars = strcspn(header, ": ");
-        if (has_control(header) || name_chars == 0 || header[name_chars] != ':')
-            return fail(SLUICE_REASON_USAGE, "--header '%s': not of the form NAME: VALUE", header);
+        const char *line = o->headers.items[i];
+        size_t name_chars = strcspn(line, ": ");
+        if (has_control(line) || name_chars == 0 || line[name_chars] != ':')
+            return fail(SLUICE_REASON_USAGE, "--header '%s': not of the form NAME: VALUE", line);
     }
     return 0;
 }

@@ -438,7 +438,7 @@ int sluice_sim_listen(struct sluice_backend *be, const struct sockaddr *addr, so
     int fd = sluice_net_open(net, addr->sa_family);
     if (fd < 0)
         return fd;
-    struct net_end *end = sluice_net_end(net, fd);
+    struct net_end *end = peer_at(be, fd);
     end->state = NET_LISTENING;
     end->mode = mode;
     memcpy(&end->addr, addr, min_size(addr_bytes, sizeof(end->addr)));
@@ -458,9 +458,9 @@ int sluice_sim_dial(struct sluice_backend *be, int listener)
     int fd = sluice_net_open(net, at->addr.ss_family);
     if (fd < 0)
         return fd;
-    int err = listener_offer(net, at, sluice_net_end(net, fd));
+    int err = listener_offer(net, at, peer_at(be, fd));
     if (err) {
-        sluice_net_close(net, sluice_net_end(net, fd));
+        sluice_net_close(net, peer_at(be, fd));
         return err;
     }
     return fd;

@@ -19,7 +19,7 @@
     (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL)
 
 #define TRIAL_SLICE 4096u
-#define TRIAL_BYTES (2 * TRIAL_SLICE)
+#define TRIAL_BYTES (2ull * TRIAL_SLICE)
 
 static struct uring_caps caps;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -57,7 +57,6 @@ static bool send_in_odd_pieces(int fd)
 }
 
 struct trial {
-    struct sluice_backend be;
     struct sluice_region region;
     uint64_t got;
     bool ended, in_order;

@@ -75,7 +75,7 @@ int uring_region_open(struct sluice_backend *be, struct sluice_region *region)
         region->lent = region->pos;
         region->slice_bytes = 1;
         region->backend_data = NULL;
-        if (!region->one_shot && u->caps.inc_buffers && region->bytes >= 8 * SLICE_MIN) {
+        if (!region->one_shot && u->caps.inc_buffers && region->bytes >= 8ull * SLICE_MIN) {
             int err = uring_region_open_inc(u, region, slice_for(region->bytes));
             if (err)
                 return err;

@@ -21,7 +21,7 @@ static const struct row rows[] = {
 
 static const struct row *find(unsigned reason)
 {
-    const struct row *internal = NULL;
+    const struct row *internal = rows;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (rows[i].num == reason)
             return &rows[i];

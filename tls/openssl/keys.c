@@ -159,7 +159,7 @@ static int keys_of_1_2(struct openssl_session *o, enum sluice_tls_direction d,
                        struct sluice_tls_keys *out)
 {
     static const char label[] = "key expansion";
-    uint8_t block[KEY_BLOCK_MAX], master[MASTER_MAX], seed[sizeof(label) - 1 + 2 * RANDOM_BYTES];
+    uint8_t block[KEY_BLOCK_MAX], master[MASTER_MAX], seed[sizeof(label) - 1 + 2ull * RANDOM_BYTES];
     uint8_t *random = seed + sizeof(label) - 1;
     bool is_client = (d == SLUICE_TLS_TX) == (o->ctx->role == SLUICE_TLS_CLIENT);
     size_t iv_bytes = out->aead == SLUICE_TLS_CHACHA20_POLY1305 ? sizeof(out->iv) : GCM_SALT_BYTES;

@@ -38,9 +38,10 @@ void openssl_ticket_keep(struct openssl_session *o)
 void openssl_ticket_offer(struct openssl_session *o, const char *host)
 {
     struct openssl_ticket *ticket = &o->ctx->ticket;
-    if (!o->ctx->resume || !host || strlen(host) >= sizeof(o->host))
+    size_t host_bytes = host ? strlen(host) + 1 : 0;
+    if (!o->ctx->resume || !host || host_bytes > sizeof(o->host))
         return;
-    strcpy(o->host, host);
+    memcpy(o->host, host, host_bytes);
     pthread_mutex_lock(&lock);
     if (is_of_host(o))
         SSL_set_session(o->ssl, ticket->session); /* a full one where it is not good any more */

@@ -3,6 +3,7 @@
  * the context is created.
  */
 #include "tls/wolfssl/wolfssl.h"
+#include "base/check.h"
 #include "base/system.h"
 
 #include <ctype.h>
@@ -219,6 +220,7 @@ static int judge_own(const char *path, struct sluice_tls_error *err)
     DecodedCert cert;
     int rc = add_file(&own, &certificates, "cert", path, err);
     if (rc == 0) {
+        SLUICE_CHECK(own.items != NULL);
         wc_InitDecodedCert(&cert, own.items[0].buffer->buffer, own.items[0].buffer->length, NULL);
         if (wc_ParseCert(&cert, CERT_TYPE, NO_VERIFY, NULL) || !wolfssl_key_is_strong(&cert)) {
             sluice_tls_error_set(err, SLUICE_REASON_TLS_CONFIG, "cert %s: its key is too small",
