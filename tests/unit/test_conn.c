@@ -22,6 +22,8 @@ EACH_BACKEND(conn, echoes)
         TURN_UNTIL(&w, w.client.count == sent);
     }
     expect_pattern(&w.client, sent);
+    cr_expect_eq(sluice_conn_user(w.client.conn), &w.client);
+    cr_expect_eq(sluice_conn_loop(w.client.conn), w.loop);
     sluice_conn_close(w.client.conn);
     TURN_UNTIL(&w, w.client.closed && w.server.closed);
     cr_expect_eq(w.client.reason, SLUICE_REASON_LOCAL_CLOSE);
@@ -371,7 +373,10 @@ EACH_BACKEND(conn, limits_are_told)
     cr_expect_eq(sluice_conn_connect(&c, w.loop, &to, why, sizeof(why)), -EINVAL);
     cr_expect(strstr(why, "events") != NULL, "%s", why);
     struct sluice_listener *l;
-    const struct sluice_listen_config at = {.url = "tcp://localhost:0", .events = &heard_events};
+    struct sluice_listen_config at = {.url = "tcp://localhost:0", .events = &heard_events};
     cr_expect_eq(sluice_listener_open(&l, w.loop, &at, why, sizeof(why)), -EINVAL);
+    at = (struct sluice_listen_config){.url = w.url};
+    cr_expect_eq(sluice_listener_open(&l, w.loop, &at, why, sizeof(why)), -EINVAL);
+    cr_expect(strstr(why, "events") != NULL, "%s", why);
     world_close(&w);
 }

@@ -27,6 +27,26 @@ static int descriptors(void)
     return n;
 }
 
+Test(conn_life, errors_of_sockets_have_their_reasons)
+{
+    static const struct {
+        int error;
+        enum sluice_reason reason;
+    } rows[] = {
+        {ECONNREFUSED, SLUICE_REASON_REFUSED},
+        {ETIMEDOUT, SLUICE_REASON_TIMED_OUT},
+        {EHOSTUNREACH, SLUICE_REASON_UNREACHABLE},
+        {EPIPE, SLUICE_REASON_RESET},
+        {EMFILE, SLUICE_REASON_LIMIT},
+        {EOPNOTSUPP, SLUICE_REASON_UNSUPPORTED},
+        {EACCES, SLUICE_REASON_DENIED},
+        {EBADF, SLUICE_REASON_INTERNAL},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+        cr_expect_eq(sluice_life_reason(rows[i].error), rows[i].reason, "%s",
+                     strerror(rows[i].error));
+}
+
 /* Nothing is lent, nothing in flight: as on the first day. */
 static void expect_nothing_left(const struct conns_world *w)
 {

@@ -154,6 +154,22 @@ EACH_TLS(conn_tls, unverified_peer_is_refused)
     tls_world_close(&w);
 }
 
+/* Nobody configured anything: the system's authorities count, and ours is none of them. */
+EACH_TLS(conn_tls, verified_without_a_config)
+{
+    struct conns_world w;
+    tls_world_open_as(&w, on, &small);
+    struct sluice_tls *tls = w.client_tls;
+    w.client_tls = NULL;
+    world_connect(&w);
+    TURN_UNTIL(&w, w.client.closed && w.server.closed);
+    cr_expect_eq(w.client.reason, SLUICE_REASON_TLS_VERIFY, "%s: %s",
+                 sluice_reason_name(w.client.reason), w.client.why);
+    cr_expect_eq(w.client.opened + w.server.opened, 0);
+    w.client_tls = tls;
+    tls_world_close(&w);
+}
+
 /* A peer that says nothing, and one that speaks something else. */
 EACH_TLS(conn_tls, plain_peer_is_no_peer)
 {

@@ -201,6 +201,27 @@ Test(handshake, too_many_clients_are_told)
     sluice_channel_destroy(ch);
 }
 
+/* Who connects and then says nothing, or says what it wants and never maps it, loses its place to
+ * somebody else; but not within its second. */
+Test(handshake, silent_clients_lose_their_places)
+{
+    const struct link_message hello = saying(LINK_HELLO, SLUICE_UPSTREAM);
+    struct sluice_channel *ch;
+    struct sluice_client *up;
+    int silent[SLUICE_LINKS_MAX - 1];
+    cr_assert_eq(sluice_channel_create(&ch, &small), 0);
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX - 1; i++)
+        silent[i] = dial(ch);
+    cr_assert_eq(send(silent[0], &hello, sizeof(hello), MSG_NOSIGNAL), (ssize_t)sizeof(hello));
+    cr_expect_eq(serve_attaching(ch, NAME, SLUICE_UPSTREAM, &up), -EBUSY);
+    usleep(1100000);
+    cr_assert_eq(serve_attaching(ch, NAME, SLUICE_UPSTREAM, &up), 0);
+    sluice_detach(up);
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX - 1; i++)
+        close(silent[i]);
+    sluice_channel_destroy(ch);
+}
+
 /* ---- an engine that forges ---- */
 
 struct forged {

@@ -252,6 +252,7 @@ Test(inbox, kept_bytes_bound_what_the_engine_may_lend)
     cr_expect_eq(sluice_inbox_release_to(up, 0, 2001), -EINVAL); /* beyond what was seen */
     cr_expect_eq(sluice_inbox_release_to(up, 0, 299), -EINVAL);  /* backwards */
     cr_expect_eq(sluice_inbox_release(up, 1), -EINVAL);          /* none peeked at */
+    cr_expect_eq(sluice_inbox_release_to(up, 1, 2000), -EINVAL); /* the same */
     cr_assert_eq(sluice_inbox_release_to(up, 0, 2000), 0);
     cr_expect_eq(sluice_inbox_limit(ch), 65536u + 2000);
 }
@@ -314,6 +315,8 @@ Test(inbox, row_75_an_observer_sees_the_same_and_gates_nothing)
     expect_bytes(observer, 0, 500);
     cr_expect_eq(sluice_inbox_release(observer, 1), 0);
     cr_expect_eq(sluice_inbox_release_to(observer, 0, 0), -EPERM);
+    struct sluice_outbox_stamp stamp;
+    cr_expect_eq(sluice_outbox_stamped(observer, &stamp), -EPERM);
     cr_expect_eq(sluice_inbox_limit(ch), 65536u); /* the upstream released nothing */
 }
 

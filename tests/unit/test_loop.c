@@ -418,3 +418,37 @@ Test(loop, signals_nobody_can_handle_are_refused)
         sluice_signal_destroy(NULL);
     }
 }
+
+Test(loop, more_signals_than_there_is_room_for_are_refused)
+{
+    struct sluice_signal *all[64], *more;
+    cr_assert(loops_open("sim", &(struct sluice_loop_config){0}));
+    for (int i = 0; i < 64; i++)
+        cr_assert_eq(sluice_signal_create(&all[i], loop, SIGUSR1, on_signal, NULL), 0);
+    cr_expect_eq(sluice_signal_create(&more, loop, SIGUSR1, on_signal, NULL), -ENOBUFS);
+    sluice_signal_destroy(all[0]);
+    cr_expect_eq(sluice_signal_create(&all[0], loop, SIGUSR1, on_signal, NULL), 0);
+    for (int i = 0; i < 64; i++)
+        sluice_signal_destroy(all[i]);
+    loops_close();
+}
+
+Test(loop, limits_that_cannot_be_are_told)
+{
+    static const struct {
+        struct sluice_loop_config cfg;
+        const char *named;
+    } rows[] = {
+        {{.ops_max = 63}, "ops_max: 64 at least"},
+        {{.conns_max = 1, .recv_bufs = 32769}, "recv_bufs: 32768 at most"},
+        {{.conns_max = 1, .send_queue_bytes = UINT32_MAX}, "send_queue_bytes"},
+        {{.backend = "kqueue"}, "no such backend"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        char why[200];
+        struct sluice_loop *none;
+        cr_expect_eq(sluice_loop_create(&none, &rows[i].cfg, why, sizeof(why)), -EINVAL);
+        cr_expect_null(none);
+        cr_expect(strstr(why, rows[i].named) != NULL, "%s", why);
+    }
+}
