@@ -494,16 +494,6 @@ bool sluice_sim_peer_saw_eof(struct sluice_backend *be, int peer)
     return end->in.ended && pipe_used(&end->in) == 0;
 }
 
-bool sluice_sim_peer_saw_reset(struct sluice_backend *be, int peer)
-{
-    return peer_at(be, peer)->reset;
-}
-
-size_t sluice_sim_unread_bytes(struct sluice_backend *be, int fd)
-{
-    return pipe_used(&peer_at(be, fd)->in);
-}
-
 void sluice_sim_set_window(struct sluice_backend *be, int fd, size_t bytes)
 {
     struct net_end *end = peer_at(be, fd);

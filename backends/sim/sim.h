@@ -58,9 +58,6 @@ ssize_t sluice_sim_peer_recv(struct sluice_backend *be, int peer, void *to, size
 void sluice_sim_peer_shutdown(struct sluice_backend *be, int peer); /* FIN; may still receive */
 void sluice_sim_peer_reset(struct sluice_backend *be, int peer);    /* RST; descriptor is closed */
 bool sluice_sim_peer_saw_eof(struct sluice_backend *be, int peer);
-bool sluice_sim_peer_saw_reset(struct sluice_backend *be, int peer);
-/** Bytes that wait at this end, not yet taken. */
-size_t sluice_sim_unread_bytes(struct sluice_backend *be, int fd);
 
 /** How much this end holds before its sender must wait; before bytes arrive. Default 64 KiB. */
 void sluice_sim_set_window(struct sluice_backend *be, int fd, size_t bytes);
