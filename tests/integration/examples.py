@@ -1,17 +1,25 @@
 """The programs of tools/examples, as somebody would run them who copied them."""
+import asyncio
+import json
 import os
+import queue
 import random
 import select
 import signal
 import socket
 import ssl
 import subprocess
+import threading
+
+import websockets
 
 from tap import build_dir, check, check_equal, fail, main, skip, test
 from world import LIMIT_S, free_port
 
 BACKENDS = ["uring", "ev:epoll", "ev:poll"]
 LO = socket.inet_aton("127.0.0.1")
+LIMIT = 60000  # of ws_prices
+ORDER = '{"buy":"BTC-USD"}'
 
 
 class Program:
@@ -148,6 +156,98 @@ def udp_multicast_prints_what_the_group_gets():
         receiver.send_signal(signal.SIGTERM)
         check_equal(receiver.communicate(timeout=LIMIT_S)[0], "2 received, 0 dropped\n", "last line")
         check_equal(receiver.returncode, 0, "exit code")
+
+
+class Prices:
+    """A feed of python3-websockets': so many quotes, a PING between, then CLOSE. What it got."""
+
+    def __init__(self, quotes, context=None):
+        self.quotes, self.context = quotes, context
+        self.orders, self.path, self.close_code, self.ponged = [], None, None, False
+        self.port = queue.Queue()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.run()))
+
+    def __enter__(self):
+        self.thread.start()
+        self.port = self.port.get(timeout=LIMIT_S)
+        return self
+
+    def __exit__(self, *_):
+        self.thread.join()
+
+    async def serve(self, peer):
+        self.path = peer.path
+        for i, price in enumerate(self.quotes):
+            await peer.send(json.dumps({"sym": "BTC-USD", "px": price, "pad": "x" * (i % 700)},
+                                       separators=(",", ":")))
+        await asyncio.wait_for(await peer.ping(b'"px":1'), LIMIT_S)
+        self.ponged = True
+        try:
+            while True:  # all of them came before the PONG
+                self.orders.append(await asyncio.wait_for(peer.recv(), 0.05))
+        except asyncio.TimeoutError:
+            await peer.close()
+        self.close_code = peer.close_code
+        self.done.set()
+
+    async def run(self):
+        self.done = asyncio.Event()
+        async with websockets.serve(self.serve, "127.0.0.1", 0, ssl=self.context,
+                                    compression=None, max_queue=None) as server:
+            self.port.put(server.sockets[0].getsockname()[1])
+            await asyncio.wait_for(self.done.wait(), LIMIT_S)
+
+
+def prices(url, backend):
+    """The price client at its end, which trusts the tests' root."""
+    root = os.path.join(os.environ["TESTS_CERTS"], "root.crt")
+    return subprocess.run([example("ws_prices"), url, str(LIMIT), ORDER], capture_output=True,
+                          text=True, timeout=LIMIT_S, check=False,
+                          env=os.environ | {"BACKEND": backend, "SSL_CERT_FILE": root})
+
+
+@test
+def ws_prices_answers_what_is_cheap():
+    """Over ws:// and wss://: all is printed in order, each quote below the limit has its order."""
+    certs = os.environ["TESTS_CERTS"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.path.join(certs, "address.pem"), os.path.join(certs, "address.key"))
+    dice = random.Random(3)
+    quotes = [LIMIT + dice.randrange(-50, 50) for _ in range(2000)]
+    for backend in BACKENDS:
+        for scheme, of_server in (("ws", None), ("wss", context)):
+            with Prices(quotes, of_server) as feed:
+                answer = prices(f"{scheme}://127.0.0.1:{feed.port}/btc?depth=1", backend)
+            check_equal((answer.returncode, answer.stderr), (0, ""), f"{backend} {scheme}: end")
+            printed = [json.loads(line)["px"] for line in answer.stdout.splitlines()]
+            check(printed == quotes, f"{backend} {scheme}: {len(printed)} lines, or other ones")
+            cheap = [price for price in quotes if price < LIMIT]
+            check(feed.orders == [ORDER] * len(cheap), f"{backend} {scheme}: {len(feed.orders)} orders")
+            check_equal((feed.path, feed.ponged, feed.close_code), ("/btc?depth=1", True, 1000),
+                        f"{backend} {scheme}: the server's view")
+
+
+@test
+def ws_prices_refuses_what_is_no_websocket():
+    """A wrong Sec-WebSocket-Accept, another status, an end: it is the client that ends it."""
+    answers = [b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
+               b"HTTP/1.1 404 Not Found\r\n\r\n", b""]
+    for said in answers:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            client = subprocess.Popen([example("ws_prices"), f"ws://127.0.0.1:{port}/", "0", ""],
+                                      stderr=subprocess.PIPE, text=True)
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(4096)
+                peer.settimeout(LIMIT_S)
+                peer.sendall(said)
+                if not said:
+                    peer.shutdown(socket.SHUT_WR)
+                check_equal(peer.recv(100), b"", f"{said}: what follows")
+            why = client.communicate(timeout=LIMIT_S)[1]
+            check_equal(client.returncode, 1, f"{said}: exit code")
+            check("ended badly" in why, f"it says {why!r}")
 
 
 @test

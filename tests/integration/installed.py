@@ -110,7 +110,7 @@ def readme_program_links_statically():
 @test
 def examples_build():
     """Every file of tools/examples, with one command."""
-    more = {"nest_libev.c": ["-lev"]}
+    more = {"nest_libev.c": ["-lev"], "ws_prices.c": ["-lcrypto", "-lwslay"]}
     with Prefix() as prefix:
         examples = sorted(glob.glob(os.path.join(source_dir(), "tools/examples/*.c")))
         check(examples, "no examples")
