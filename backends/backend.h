@@ -243,8 +243,9 @@ struct sluice_backend_ops {
     /** The caller has done with a buffer. */
     void (*pool_put)(struct sluice_backend *be, uint16_t buffer);
     /** Start what was submitted: a descriptor that is readable when poll() has something to hand
-     * back; or negative errno. NULL: none is to be had. */
-    int (*pollable)(struct sluice_backend *be);
+     * back; or negative errno. due: it may have so already, whatever the descriptor says. NULL:
+     * none is to be had. */
+    int (*pollable)(struct sluice_backend *be, bool *due);
     const struct sluice_socket_ops *sockets;
     /** What this machine offers it: fills up to max rows, returns their number. NULL: nothing to
      * say. */

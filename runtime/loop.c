@@ -73,15 +73,17 @@ void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
     sluice_loop_nudge(loop);
 }
 
-/* Before it is polled again. What was rung since we said that we sleep is lost with it: then there
- * is no sleep. */
-static int64_t clear_bell(struct sluice_loop *loop, int64_t timeout_ns)
+static void clear_bell(struct sluice_loop *loop)
 {
     loop->rung = false;
     sluice_bell_clear(&loop->bell);
-    bool lost = !atomic_load_explicit(&loop->asleep, memory_order_relaxed) ||
-                atomic_load_explicit(&loop->stop, memory_order_relaxed);
-    return lost ? 0 : timeout_ns;
+}
+
+/* What was rung since we said that we sleep was lost with the bell: then there is no sleep. */
+static bool is_rung(const struct sluice_loop *loop)
+{
+    return !atomic_load_explicit(&loop->asleep, memory_order_relaxed) ||
+           atomic_load_explicit(&loop->stop, memory_order_relaxed);
 }
 
 /* The sleeper's half is sleep_turn(): it says so, then looks at everything once more. */
@@ -231,8 +233,10 @@ static bool work(struct sluice_loop *loop)
  * poll(): the less stands before it, the earlier. */
 static int turn(struct sluice_loop *loop, int64_t timeout_ns)
 {
-    if (loop->rung)
-        timeout_ns = clear_bell(loop, timeout_ns);
+    if (loop->rung) { /* before it is polled again */
+        clear_bell(loop);
+        timeout_ns = is_rung(loop) ? 0 : timeout_ns;
+    }
     int n = loop->be->ops->poll(loop->be, timeout_ns, loop->completions, LOOP_COMPLETIONS_MAX);
     loop->polled = true;
     atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
@@ -339,12 +343,16 @@ int sluice_loop_turn(struct sluice_loop *loop)
     return n;
 }
 
+static int pollable(struct sluice_loop *loop, bool *due)
+{
+    return loop->be->ops->pollable ? loop->be->ops->pollable(loop->be, due) : -ENOTSUP;
+}
+
 int sluice_loop_fd(struct sluice_loop *loop)
 {
+    bool due;
     int err = claim(loop);
-    if (err)
-        return err;
-    return loop->be->ops->pollable ? loop->be->ops->pollable(loop->be) : -ENOTSUP;
+    return err ? err : pollable(loop, &due);
 }
 
 /* Whoever waits then is not us: sources stay parked until the next turn. */
@@ -354,13 +362,15 @@ int sluice_loop_prepare_wait(struct sluice_loop *loop, int64_t *timeout_ns)
     int err = claim(loop);
     if (err)
         return err;
-    bool pending = park(loop) || is_awaited(loop);
+    if (loop->rung) /* nobody rings before we say that we sleep */
+        clear_bell(loop);
+    bool pending = park(loop) || is_awaited(loop), due = false;
     loop->parked = true;
-    int fd = sluice_loop_fd(loop); /* and what parking asked for has left */
+    int fd = pollable(loop, &due); /* and what parking asked for has left */
     if (fd < 0)
         return fd;
     sluice_loop_refresh_now(loop);
-    if (!pending)
+    if (!pending && !due)
         *timeout_ns = until_next_timer(loop);
     return 0;
 }

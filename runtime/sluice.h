@@ -106,8 +106,8 @@ SLUICE_API void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *p
  * To nest the loop in somebody else's: a descriptor that is readable when there is something to do.
  * Call sluice_loop_prepare_wait() before every wait, and sluice_loop_turn() after it.
  *
- * @return a descriptor, the loop's; -ENOTSUP where there is none: on "ev", whose libev keeps its
- * own to itself; or as sluice_loop_run().
+ * @return a descriptor, the loop's; -ENOTSUP where there is none: on "ev" with another mechanism
+ * than epoll; or as sluice_loop_run().
  */
 SLUICE_API int sluice_loop_fd(struct sluice_loop *loop);
 

@@ -227,6 +227,17 @@ static int libev_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     return n > 0 ? n : err;
 }
 
+/* What changed is put to the kernel only when libev's loop runs. No descriptor speaks for what is
+ * queued. */
+static int libev_pollable(struct sluice_backend *be, bool *due)
+{
+    struct libev *ev = libev_of(be);
+    int fd = libev_descriptor(ev);
+    int err = fd < 0 ? fd : look(ev, 0);
+    *due = ev->queue != NULL;
+    return err ? err : fd;
+}
+
 static int libev_file_add(struct sluice_backend *be, int fd)
 {
     (void)be, (void)fd;
@@ -336,6 +347,7 @@ const struct sluice_backend_ops sluice_backend_ev = {
     .region_close = libev_region_close,
     .region_lend = libev_region_lend,
     .pool_put = sluice_pool_put,
+    .pollable = libev_pollable,
     .sockets = &sluice_kernel_sockets,
     .features = libev_features,
 };

@@ -29,6 +29,7 @@ struct libev_slot {
 struct libev {
     struct sluice_backend base; /* first */
     struct ev_loop *loop;
+    int fd; /* of its epoll, once it was asked for; -1: not yet */
     ev_timer timer;
     uint64_t turn;            /* counts calls of poll() */
     bool looked;              /* the last one asked what is ready */
@@ -53,6 +54,8 @@ int libev_interest(const struct sluice_op *op);
 
 /** 0, -EINVAL no such name, -ENOSYS not in this libev or refused by the kernel, or a limit. */
 int libev_open_loop(struct libev *ev, const char *event);
+/** Readable when libev's loop has something to do; or -ENOTSUP, only epoll has such, -ENOMEM. */
+int libev_descriptor(struct libev *ev);
 int libev_features(struct sluice_backend_feature *out, int max);
 
 #endif

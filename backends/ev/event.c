@@ -48,6 +48,7 @@ static int open_on(struct libev *ev, const struct mechanism *m)
     int err = open_loop(&ev->loop, m);
     if (err)
         return err;
+    ev->fd = -1;
     ev->base.fd_limit = m->flag == EVBACKEND_SELECT ? FD_SETSIZE : INT_MAX;
     snprintf(ev->base.name, sizeof(ev->base.name), "ev:%s", m->name);
     snprintf(ev->base.detail, sizeof(ev->base.detail), "libev %d.%d", ev_version_major(),
@@ -75,6 +76,25 @@ int libev_open_loop(struct libev *ev, const char *event)
         if (mechanisms[i].preferred)
             err = open_on(ev, &mechanisms[i]);
     return err;
+}
+
+/* libev tells it to nobody but the watcher of a loop that embeds this one. */
+int libev_descriptor(struct libev *ev)
+{
+    if (ev_backend(ev->loop) != EVBACKEND_EPOLL)
+        return -ENOTSUP;
+    if (ev->fd >= 0)
+        return ev->fd;
+    struct ev_loop *outer = ev_loop_new(EVBACKEND_SELECT | QUIET); /* never runs */
+    if (!outer)
+        return -ENOMEM;
+    ev_embed embed;
+    ev_embed_init(&embed, NULL, ev->loop);
+    ev_embed_start(outer, &embed);
+    ev->fd = embed.io.fd;
+    ev_embed_stop(outer, &embed);
+    ev_loop_destroy(outer);
+    return ev->fd;
 }
 
 static void describe(struct sluice_backend_feature *row, const struct mechanism *m)

@@ -385,7 +385,7 @@ static int open_event(struct uring *u)
     return 0;
 }
 
-static int uring_pollable(struct sluice_backend *be)
+static int uring_pollable(struct sluice_backend *be, bool *due)
 {
     struct uring *u = uring_of(be);
     eventfd_t count;
@@ -399,8 +399,7 @@ static int uring_pollable(struct sluice_backend *be)
     err = io_uring_submit(&u->ring);
     if (err < 0 && !passing(err))
         return err;
-    if (u->quiet_wanted || io_uring_cq_ready(&u->ring) || enter_is_due(u)) /* it was told before */
-        eventfd_write(u->event_fd, 1);
+    *due = u->quiet_wanted || io_uring_cq_ready(&u->ring) || enter_is_due(u); /* told before */
     return u->event_fd;
 }
 

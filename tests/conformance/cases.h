@@ -109,6 +109,7 @@ struct conformance_case {
     X(poll_writable) \
     X(poll_multi) \
     X(poll_foreign_descriptor_cancelled) \
+    X(pollable_is_readable_for_what_comes) \
     X(submit_only_queues) \
     X(cancel_of_a_completed_op) \
     X(late_cancel_spares_the_next_life) \

@@ -87,6 +87,45 @@ void poll_foreign_descriptor_cancelled(struct fixture *f) /* (5) */
 
 /* --- ops in general ---------------------------------------------------------------------- */
 
+static bool is_readable(int fd, int timeout_ms)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    return poll(&one, 1, timeout_ms) == 1;
+}
+
+/* Also what was parked in the turn that handed something back. */
+void pollable_is_readable_for_what_comes(struct fixture *f)
+{
+    struct pair with, without;
+    uint8_t a[10], b[10];
+    bool due = true;
+    int fd = f->be->ops->pollable ? f->be->ops->pollable(f->be, &due) : -ENOTSUP;
+    if (fd == -ENOTSUP)
+        case_skipped("it has no descriptor");
+    case_pair_open(f, &with);
+    case_pair_open(f, &without);
+    for (uint64_t trip = 0; trip < 4; trip++) {
+        struct case_op there = {0}, to_come = {0};
+        case_peer_send(f, with.peer, trip * sizeof(a), sizeof(a));
+        case_recv_init(&there, with.fd, a, sizeof(a));
+        case_recv_init(&to_come, without.fd, b, sizeof(b));
+        case_submit(f, &there);
+        case_submit(f, &to_come);
+        EXPECT(case_finish(f, &there) == sizeof(a));
+        for (due = true; due;) {
+            EXPECT(f->be->ops->pollable(f->be, &due) == fd);
+            if (due)
+                case_turn(f, 0);
+        }
+        EXPECT(!is_readable(fd, 10) && !to_come.ended);
+        EXPECT(f->ops->send(f, without.peer, a, sizeof(a)) == sizeof(a));
+        EXPECT(is_readable(fd, 5000));
+        EXPECT(case_finish(f, &to_come) == sizeof(b));
+    }
+    case_pair_close(f, &with);
+    case_pair_close(f, &without);
+}
+
 void submit_only_queues(struct fixture *f) /* (1) (3) */
 {
     struct pair p;

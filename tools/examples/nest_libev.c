@@ -53,16 +53,20 @@ static void after_wait(struct ev_loop *ev, ev_check *check, int events)
         ev_break(ev, EVBREAK_ALL);
 }
 
-static void nest(struct nested *n, struct ev_loop *ev)
+static int nest(struct nested *n, struct ev_loop *ev)
 {
+    int fd = sluice_loop_fd(n->loop);
+    if (fd < 0)
+        return fd; /* BACKEND=ev:poll has none */
     ev_prepare_init(&n->before, before_wait);
     ev_check_init(&n->after, after_wait);
-    ev_io_init(&n->readable, on_wake, sluice_loop_fd(n->loop), EV_READ);
+    ev_io_init(&n->readable, on_wake, fd, EV_READ);
     ev_timer_init(&n->due, on_due, 0., 0.);
     n->before.data = n->after.data = n;
     ev_prepare_start(ev, &n->before);
     ev_check_start(ev, &n->after);
     ev_io_start(ev, &n->readable);
+    return 0;
 }
 
 /* ---- something to see ---- */
@@ -91,12 +95,16 @@ int main(void)
     struct sluice_timer ours;
     ev_timer theirs;
     char why[160];
-    if (sluice_loop_create(&n.loop, &(struct sluice_loop_config){.backend = "uring"}, why,
+    if (sluice_loop_create(&n.loop, &(struct sluice_loop_config){.backend = getenv("BACKEND")}, why,
                            sizeof(why))) {
         fprintf(stderr, "nest_libev: %s\n", why);
         return EXIT_FAILURE;
     }
-    nest(&n, ev);
+    int err = nest(&n, ev);
+    if (err) {
+        fprintf(stderr, "nest_libev: %s: %s\n", sluice_loop_backend(n.loop), strerror(-err));
+        return EXIT_FAILURE;
+    }
     sluice_timer_init(&ours, n.loop, tick, ev);
     sluice_timer_start(&ours, 10000000, 20000000);
     ev_now_update(ev); /* its idea of now is from before the loop was made */
