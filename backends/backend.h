@@ -27,6 +27,8 @@
  *     Without MULTI it takes at most recv.bytes, unless that is 0.
  * 13. With no buffer left it ends with -ENOBUFS, whether or not bytes wait; none is lost. It may
  * say so although one is free: submit it again.
+ * 14. A READ is of a regular file, also in the simulation. Where the system cannot be asked to do
+ *     it meanwhile (libev), poll() waits for the disk.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -46,6 +48,7 @@ enum sluice_op_kind {
                           wherever it says */
     SLUICE_OP_SEND,    /* result: bytes */
     SLUICE_OP_POLL,    /* result: poll(2) events that stand */
+    SLUICE_OP_READ,    /* result: bytes, 0 at the end of the file */
     SLUICE_OP_KINDS
 };
 
@@ -105,13 +108,18 @@ struct sluice_op {
         struct {
             uint32_t events; /* POLLIN, POLLOUT */
         } poll;
+        struct {
+            void *addr;
+            size_t bytes;
+            uint64_t offset; /* in the file */
+        } read;
     };
     struct sluice_region *region; /* RECV: where the stream goes, or NULL */
     /* Called by the loop for each completion, never by the backend. */
     void (*done)(struct sluice_op *op, int32_t result, bool more);
     struct sluice_op *next; /* the backend's lists */
     struct sluice_op **link;
-    uint64_t backend_word[2];
+    uint64_t backend_word;
 };
 
 _Static_assert(sizeof(struct sluice_op) == 80, "struct sluice_op: keep it small, it is everywhere");
@@ -181,6 +189,7 @@ struct sluice_backend_config {
     uint32_t files_max; /* descriptors file_add() can take */
     uint32_t pool_bufs; /* rounded up to a power of two; 0: no pool */
     uint32_t pool_buf_bytes;
+    bool reads; /* READ is wanted: else io_uring is told to refuse it */
     uint64_t seed;     /* sim only */
     const char *event; /* ev only: "epoll", "poll", "select", ...; NULL: "auto" */
 };

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <unistd.h>
 
 static bool is_not_yet(int error)
 {
@@ -177,6 +178,18 @@ static enum libev_outcome attempt_poll(struct libev_slot *slot, int32_t *result)
     return *result > 0 && op->flags & SLUICE_OP_MULTI ? LIBEV_TELL : LIBEV_END;
 }
 
+/* No mechanism of libev tells when a file can be read: it is waited for. */
+static enum libev_outcome attempt_read(const struct sluice_op *op, int32_t *result)
+{
+    size_t room = op->read.bytes > INT_MAX ? INT_MAX : op->read.bytes;
+    ssize_t count;
+    do {
+        count = pread(op->fd, op->read.addr, room, (off_t)op->read.offset);
+    } while (count < 0 && errno == EINTR);
+    *result = count < 0 ? -errno : (int32_t)count;
+    return LIBEV_END;
+}
+
 enum libev_outcome libev_attempt(struct sluice_pool *pool, struct libev_slot *slot, int32_t *result,
                                  uint16_t *buffer)
 {
@@ -192,6 +205,8 @@ enum libev_outcome libev_attempt(struct sluice_pool *pool, struct libev_slot *sl
         return attempt_send(slot, result);
     case SLUICE_OP_POLL:
         return attempt_poll(slot, result);
+    case SLUICE_OP_READ:
+        return attempt_read(op, result);
     case SLUICE_OP_KINDS:
         break;
     }

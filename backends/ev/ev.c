@@ -175,7 +175,7 @@ static int libev_submit(struct sluice_backend *be, struct sluice_op *op)
     slot->told_turn = 0;
     slot->cancelled = slot->connecting = slot->unwatched = slot->sent = false;
     slot->ready = 0;
-    op->backend_word[0] = (uint64_t)(slot - ev->slots);
+    op->backend_word = (uint64_t)(slot - ev->slots);
     if (op->kind == SLUICE_OP_RECV && op->region) {
         SLUICE_CHECK(op->region->lent > op->region->pos);
         SLUICE_CHECK((op->flags & SLUICE_OP_MULTI) || op->region->one_shot);
@@ -193,7 +193,7 @@ static void libev_cancel(struct sluice_backend *be, struct sluice_op *op)
     struct libev *ev = libev_of(be);
     if (op->state != SLUICE_OP_IN_FLIGHT)
         return;
-    struct libev_slot *slot = &ev->slots[op->backend_word[0]];
+    struct libev_slot *slot = &ev->slots[op->backend_word];
     SLUICE_CHECK(slot->op == op);
     slot->cancelled = true;
     enqueue(ev, slot);

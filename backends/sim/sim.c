@@ -1,7 +1,9 @@
 /*
  * The simulated backend: ops over the network of net.c, a virtual clock, faults by seed. The same
- * seed and the same calls give the same run. Nothing here reads a clock or makes a system call.
+ * seed and the same calls give the same run. Nothing here reads a clock or makes a system
+ * call, but for the one that reads a file.
  */
+#include "backends/sim/bells.h"
 #include "backends/sim/chance.h"
 #include "backends/sim/net.h"
 #include "base/check.h"
@@ -12,12 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     QUEUED_MAX = 4, /* completions of one op that wait to be handed back */
     START_NS = 1000 * 1000 * 1000,
     PPM = 1000 * 1000,
-    BELLS_MAX = 16,
 };
 
 const struct sluice_sim_faults sluice_sim_faults_none = {.turn_ns = 1000};
@@ -54,12 +56,6 @@ struct sim_file {
     struct net_end *end;
 };
 
-/* A foreign descriptor that was woken while no POLL was there to hear it. */
-struct sim_bell {
-    int fd;
-    uint32_t events;
-};
-
 struct sim_region {
     uint64_t filled;
     const struct sluice_op *op; /* who fills it now */
@@ -78,7 +74,7 @@ struct sim {
     struct sim_file *files;
     uint32_t files_max;
     uint16_t regions;
-    struct sim_bell bells[BELLS_MAX];
+    struct sim_bells bells;
 };
 
 static struct sim *sim_of(struct sluice_backend *be)
@@ -155,7 +151,7 @@ static void slot_free(struct sim *sim, struct sim_slot *slot)
 
 static void hand_back(struct sim *sim, const struct sluice_completion *completion)
 {
-    struct sim_slot *slot = &sim->slots[completion->op->backend_word[0]];
+    struct sim_slot *slot = &sim->slots[completion->op->backend_word];
     SLUICE_CHECK(slot->op == completion->op);
     SLUICE_CHECK(slot->queued > 0);
     slot->queued--;
@@ -169,7 +165,7 @@ static bool is_quiet(const struct sim *sim, const struct sim_queued *queued)
     const struct sluice_op *op = queued->completion.op;
     return op->kind == SLUICE_OP_SEND && op->flags & SLUICE_OP_NOWAIT &&
            (size_t)queued->completion.result == op->send.bytes &&
-           !sim->slots[op->backend_word[0]].cancelled;
+           !sim->slots[op->backend_word].cancelled;
 }
 
 /* When a poll that waits has something to return for; UINT64_MAX: never. */
@@ -353,9 +349,19 @@ static bool step_poll(struct sim *sim, struct sim_slot *slot)
     return true;
 }
 
+/* A file is the machine's own: what stands in it is for the test to make the same every time. */
+static bool step_read(struct sim *sim, struct sim_slot *slot)
+{
+    const struct sluice_op *op = slot->op;
+    size_t room = shorten(sim, op->read.bytes);
+    ssize_t count = pread(op->fd, op->read.addr, room, (off_t)op->read.offset);
+    report(sim, slot, count < 0 ? -errno : count, false);
+    return true;
+}
+
 static bool step(struct sim *sim, struct sim_slot *slot)
 {
-    if (!slot->end && slot->op->kind != SLUICE_OP_POLL) {
+    if (!slot->end && slot->op->kind != SLUICE_OP_POLL && slot->op->kind != SLUICE_OP_READ) {
         report(sim, slot, -EBADF, false);
         return true;
     }
@@ -370,6 +376,8 @@ static bool step(struct sim *sim, struct sim_slot *slot)
         return step_send(sim, slot);
     case SLUICE_OP_POLL:
         return step_poll(sim, slot);
+    case SLUICE_OP_READ:
+        return step_read(sim, slot);
     case SLUICE_OP_KINDS:
         break;
     }
@@ -480,21 +488,6 @@ static uint32_t slot_find(const struct sim *sim)
     return at;
 }
 
-static uint32_t take_bell(struct sim *sim, const struct sluice_op *op)
-{
-    if (op->kind != SLUICE_OP_POLL)
-        return 0;
-    for (uint32_t at = 0; at < BELLS_MAX; at++) {
-        struct sim_bell *bell = &sim->bells[at];
-        if (bell->events == 0 || bell->fd != op->fd)
-            continue;
-        uint32_t events = bell->events;
-        bell->events = 0;
-        return events;
-    }
-    return 0;
-}
-
 static int sim_submit(struct sluice_backend *be, struct sluice_op *op)
 {
     struct sim *sim = sim_of(be);
@@ -506,11 +499,11 @@ static int sim_submit(struct sluice_backend *be, struct sluice_op *op)
     struct sim_slot *slot = &sim->slots[at];
     *slot =
         (struct sim_slot){.op = op, .end = sluice_net_end(&sim->net, op->fd), .seen = UINT64_MAX};
-    op->backend_word[0] = at;
+    op->backend_word = at;
     if (slot->end)
         attach_end(slot->end, op);
     else
-        slot->woken = take_bell(sim, op);
+        slot->woken = op->kind == SLUICE_OP_POLL ? sim_bells_take(&sim->bells, op->fd) : 0;
     if (op->kind == SLUICE_OP_RECV && op->region)
         attach_region(slot, op);
     return 0;
@@ -521,7 +514,7 @@ static void sim_cancel(struct sluice_backend *be, struct sluice_op *op)
     struct sim *sim = sim_of(be);
     if (op->state != SLUICE_OP_IN_FLIGHT)
         return;
-    struct sim_slot *slot = &sim->slots[op->backend_word[0]];
+    struct sim_slot *slot = &sim->slots[op->backend_word];
     SLUICE_CHECK(slot->op == op);
     if (slot->cancelled)
         return;
@@ -649,22 +642,6 @@ void sluice_sim_advance(struct sluice_backend *be, uint64_t ns)
     sim_of(be)->now_ns += ns;
 }
 
-static void keep_bell(struct sim *sim, int fd, uint32_t events)
-{
-    struct sim_bell *free_bell = NULL;
-    for (uint32_t at = 0; at < BELLS_MAX; at++) {
-        struct sim_bell *bell = &sim->bells[at];
-        if (bell->events == 0)
-            free_bell = bell;
-        else if (bell->fd == fd) {
-            bell->events |= events;
-            return;
-        }
-    }
-    SLUICE_CHECK(free_bell != NULL);
-    *free_bell = (struct sim_bell){.fd = fd, .events = events};
-}
-
 void sluice_sim_wake(struct sluice_backend *be, int fd, uint32_t events)
 {
     struct sim *sim = sim_of(be);
@@ -678,7 +655,7 @@ void sluice_sim_wake(struct sluice_backend *be, int fd, uint32_t events)
         heard = true;
     }
     if (!heard)
-        keep_bell(sim, fd, events);
+        sim_bells_keep(&sim->bells, fd, events);
 }
 
 const struct sluice_backend_ops sluice_backend_sim = {

@@ -9,9 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* READ last: only where it is wanted. */
 static const uint8_t operations[] = {IORING_OP_ACCEPT,   IORING_OP_ASYNC_CANCEL, IORING_OP_CONNECT,
                                      IORING_OP_POLL_ADD, IORING_OP_RECV,         IORING_OP_RECVMSG,
-                                     IORING_OP_SEND};
+                                     IORING_OP_SEND,     IORING_OP_READ};
 
 /* After it is enabled; before, all are allowed. */
 static const uint8_t registers[] = {IORING_REGISTER_EVENTFD,      IORING_UNREGISTER_EVENTFD,
@@ -22,13 +23,13 @@ static const uint8_t registers[] = {IORING_REGISTER_EVENTFD,      IORING_UNREGIS
 #define OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 #define REGISTERS  (sizeof(registers) / sizeof(registers[0]))
 
-int uring_restrict(struct io_uring *ring)
+int uring_restrict(struct io_uring *ring, bool reads)
 {
     struct io_uring_restriction all[OPERATIONS + REGISTERS + 1] = {
         {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
          .sqe_flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS}};
     unsigned n = 1;
-    for (size_t i = 0; i < OPERATIONS; i++)
+    for (size_t i = 0; i < OPERATIONS - !reads; i++)
         all[n++] = (struct io_uring_restriction){.opcode = IORING_RESTRICTION_SQE_OP,
                                                  .sqe_op = operations[i]};
     for (size_t i = 0; i < REGISTERS; i++)

@@ -6,6 +6,7 @@
 #include "base/check.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,7 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
     if (!err)
         err = uring_pool_open(u);
     if (!err)
-        err = uring_restrict(&u->ring);
+        err = uring_restrict(&u->ring, cfg->reads);
     if (err) {
         free(u->file_used);
         io_uring_queue_exit(&u->ring);
@@ -207,6 +208,11 @@ static void prep(const struct uring *u, struct io_uring_sqe *sqe, const struct s
         io_uring_prep_poll_add(sqe, op->fd, op->poll.events);
         if (multi)
             sqe->len |= IORING_POLL_ADD_MULTI;
+        break;
+    case SLUICE_OP_READ:
+        io_uring_prep_read(sqe, op->fd, op->read.addr,
+                           op->read.bytes > INT_MAX ? INT_MAX : (unsigned)op->read.bytes,
+                           op->read.offset);
         break;
     case SLUICE_OP_KINDS:
         SLUICE_CHECK(op->kind < SLUICE_OP_KINDS);

@@ -137,7 +137,11 @@ struct conformance_case {
     X(pool_waiting_holds_none) \
     X(pool_runs_out_and_loses_nothing) \
     X(pool_ends_take_no_buffer) \
-    X(pool_recv_cancelled)
+    X(pool_recv_cancelled) \
+    X(read_where_it_is_asked) \
+    X(read_behind_the_end) \
+    X(read_what_is_no_file) \
+    X(read_cancelled)
 /* clang-format on */
 
 #define CASE_DECLARE(name) void name(struct fixture *f);

@@ -35,6 +35,7 @@ static void run_seed(const struct conformance_case *which, const struct candidat
 {
     struct sluice_backend_config cfg = {.ops_max = CASE_OPS_MAX,
                                         .files_max = CASE_FILES_MAX,
+                                        .reads = true,
                                         .pool_bufs = CASE_POOL_BUFS,
                                         .pool_buf_bytes = CASE_POOL_BUF_BYTES,
                                         .seed = seed,
