@@ -151,10 +151,14 @@ SLUICE_API int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov
 
 /** Bytes that leave from where they are: from the call to done() this and they stay untouched. */
 struct sluice_send {
-    const void *data;
+    const void *data; /* for sluice_conn_send() */
+    int file;         /* for sluice_conn_send_file(): a descriptor, and where to begin */
+    uint64_t offset;
     size_t bytes;
-    /** By the loop, once, before on_close: both are yours again. 0: the kernel has all of it; or
-     *  -ECANCELED: the connection ended first, and some of it may have left. */
+    /** By the loop, once, before on_close: all is yours again. 0: the kernel has all of it, of a
+     *  file: it was read, and leaves; or -ECANCELED: the connection ended first, and some of it may
+     *  have left. Of a file also -ENODATA: it is shorter; -EIO or what else read(2) says: what was
+     *  read before that leaves, and the connection lives. */
     void (*done)(struct sluice_send *send, int result);
     /* Ours from the call to done(). */
     struct sluice_send *next;
@@ -170,6 +174,19 @@ struct sluice_send {
  * Thread: the loop's. Order: bytes leave in call order, those of sluice_conn_write() among them.
  */
 SLUICE_API int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send);
+
+/**
+ * Send a part of a file, in the place of call order: it is read piece by piece through the
+ * connection's queue, as there is room in it, and encrypted with TLS. On io_uring the loop goes on
+ * meanwhile; on libev it waits for what is not in memory.
+ *
+ * @param send  file, offset and bytes; in flight until its done(). data is ours.
+ * @return 0; or -EINVAL no bytes, no done, not a regular file, or beyond any file's end; -EBADF no
+ *         such descriptor; -ENOTCONN not open yet; -EPIPE as for write.
+ * Thread: the loop's. Order: as for send. Until done() sluice_conn_write() says -EAGAIN, and
+ * on_drain() follows.
+ */
+SLUICE_API int sluice_conn_send_file(struct sluice_conn *c, struct sluice_send *send);
 
 /** Bytes that were queued, or are in flight from where they are, and did not leave yet. */
 SLUICE_API size_t sluice_conn_queued(const struct sluice_conn *c);

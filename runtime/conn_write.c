@@ -1,6 +1,6 @@
 /*
  * Sending on a connection: a bounded queue of copies, one SEND at a time, and what comes behind the
- * last byte: FIN or close.
+ * last byte: FIN or close. Reading the files that are sent is conn_file.c's.
  */
 #include "conns.h"
 #include "base/check.h"
@@ -42,6 +42,16 @@ static void drop_queue(struct sluice_conn *c)
     c->queue = (struct conn_queue){0};
 }
 
+/* All of it, where nothing waits in it. */
+struct iovec sluice_conn_queue_room(struct sluice_conn *c)
+{
+    SLUICE_CHECK(c->queue.head == c->queue.tail);
+    if (!c->queue.base)
+        lend_queue(c);
+    c->queue.head = c->queue.tail = 0;
+    return (struct iovec){.iov_base = c->queue.base, .iov_len = c->conns->queue_bytes};
+}
+
 static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
 {
     uint32_t size = c->conns->queue_bytes;
@@ -57,7 +67,7 @@ static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
 /* The caller's bytes stand at a place in the queue's: those before it leave first. */
 static bool is_senders_turn(const struct sluice_conn *c)
 {
-    return c->sends && !sluice_conn_seals(c) && c->sends->at == c->queue.head;
+    return c->sends && c->sends->data && !sluice_conn_seals(c) && c->sends->at == c->queue.head;
 }
 
 static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
@@ -71,13 +81,14 @@ static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
     }
     uint32_t size = c->conns->queue_bytes;
     uint32_t at = c->queue.head & (size - 1);
-    size_t span = c->sends ? c->sends->at - c->queue.head : queued(c);
+    bool is_before = c->sends && c->sends->data;
+    size_t span = is_before ? c->sends->at - c->queue.head : queued(c);
     *data = c->queue.base + at;
     return span < size - at ? span : size - at;
 }
 
 /* It is the caller's again. */
-static void end_send(struct sluice_conn *c, int result)
+void sluice_conn_end_send(struct sluice_conn *c, int result)
 {
     struct sluice_send *send = c->sends;
     c->sends = send->next;
@@ -98,7 +109,7 @@ static void taken(struct sluice_conn *c, size_t bytes)
     } else if (is_senders_turn(c)) {
         c->sends->taken += bytes;
         if (c->sends->taken == c->sends->bytes)
-            end_send(c, 0);
+            sluice_conn_end_send(c, 0);
     } else {
         c->queue.head += (uint32_t)bytes;
     }
@@ -109,15 +120,15 @@ static void taken(struct sluice_conn *c, size_t bytes)
 /* With TLS of ours those of the caller leave as records; done when the last one was made. */
 static void pull_sends(struct sluice_conn *c)
 {
-    while (sluice_conn_seals(c) && c->sends && sluice_life_is_live(&c->life) &&
+    while (sluice_conn_seals(c) && c->sends && c->sends->data && sluice_life_is_live(&c->life) &&
            sluice_conn_tls_pull(c, c->sends))
-        end_send(c, 0);
+        sluice_conn_end_send(c, 0);
 }
 
 void sluice_conn_end_sends(struct sluice_conn *c)
 {
     while (c->sends)
-        end_send(c, -ECANCELED);
+        sluice_conn_end_send(c, -ECANCELED);
     drop_queue(c);
 }
 
@@ -150,7 +161,7 @@ static void await_room(struct sluice_conn *c)
     c->sending = sluice_life_begin(&c->life, &c->send_op) == 0;
     if (c->sending)
         return;
-    sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
+    sluice_conn_send_again(c);
     sluice_conns_due(c, DUE_SEND);
 }
 
@@ -169,6 +180,12 @@ static uint16_t send_flags(const struct sluice_conn *c)
     return may_be_late(c) ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT : SLUICE_OP_WAITALL;
 }
 
+/* It is next; with TLS that failed nothing is. */
+static bool has_file(const struct sluice_conn *c)
+{
+    return c->sends && !c->sends->data && !(c->tls && c->tls->error.reason);
+}
+
 void sluice_conn_flush(struct sluice_conn *c)
 {
     if (c->sending && c->send_op.flags & SLUICE_OP_NOWAIT && !c->hurries) {
@@ -184,6 +201,10 @@ void sluice_conn_flush(struct sluice_conn *c)
     pull_sends(c);
     const uint8_t *data = NULL;
     size_t bytes = next_span(c, &data);
+    if (bytes == 0 && has_file(c)) {
+        sluice_conn_read_file(c);
+        return;
+    }
     if (bytes == 0) {
         if (!c->tls || !sluice_conn_offload_start(c))
             end_sending(c);
@@ -198,9 +219,10 @@ void sluice_conn_flush(struct sluice_conn *c)
         c->sending = true;
 }
 
-static void tell_drained(struct sluice_conn *c)
+void sluice_conn_tell_drained(struct sluice_conn *c)
 {
-    bool has_room = !(sluice_conn_seals(c) && c->sends) && queued(c) <= c->conns->queue_bytes / 2;
+    bool has_room =
+        !c->files && !(sluice_conn_seals(c) && c->sends) && queued(c) <= c->conns->queue_bytes / 2;
     if (!c->wants_drain || !has_room || c->out != OUT_OPEN || !sluice_life_is_live(&c->life))
         return;
     c->wants_drain = false;
@@ -231,7 +253,7 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
         send_failed(c, result);
     } else if (sluice_life_receives(&c->life)) {
         taken(c, result > 0 ? (size_t)result : 0);
-        tell_drained(c);
+        sluice_conn_tell_drained(c);
         sluice_conn_flush(c);
     }
     sluice_life_end(&c->life);
@@ -241,10 +263,16 @@ static void on_room(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
     (void)result, (void)more;
-    c->sending = false;
-    sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
+    sluice_conn_send_again(c);
     sluice_conn_flush(c);
     sluice_life_end(&c->life);
+}
+
+/* The op served for something else. */
+void sluice_conn_send_again(struct sluice_conn *c)
+{
+    c->sending = false;
+    sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
 }
 
 void sluice_conn_send_init(struct sluice_conn *c)
@@ -252,13 +280,14 @@ void sluice_conn_send_init(struct sluice_conn *c)
     c->queue = (struct conn_queue){0};
     c->sends = NULL;
     c->sends_end = &c->sends;
+    c->files = 0;
     c->waits = c->hurries = false;
     sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
 }
 
 /* ---- writing ---- */
 
-static int may_send(const struct sluice_conn *c)
+int sluice_conn_may_send(const struct sluice_conn *c)
 {
     SLUICE_CHECK(c->magic == CONN_MAGIC); /* a call after on_close */
     if (c->life.state < SLUICE_CONN_OPEN)
@@ -268,15 +297,16 @@ static int may_send(const struct sluice_conn *c)
 
 static int may_write(struct sluice_conn *c, size_t bytes)
 {
-    int err = may_send(c);
+    int err = sluice_conn_may_send(c);
     if (err)
         return err;
     if (bytes > c->conns->queue_bytes)
         return -EMSGSIZE;
-    /* Encrypted now it would overtake what is still to be. */
-    bool fits = sluice_conn_seals(c) ? !c->sends && sluice_conn_tls_has_room(c, bytes)
+    /* Encrypted now, or queued where a file is to be, it would overtake that. */
+    bool overtakes = c->files || (sluice_conn_seals(c) && c->sends);
+    bool fits = sluice_conn_seals(c) ? sluice_conn_tls_has_room(c, bytes)
                                      : bytes <= c->conns->queue_bytes - queued(c);
-    if (fits)
+    if (fits && !overtakes)
         return 0;
     c->wants_drain = true;
     sluice_conns_due(c, DUE_SEND);
@@ -309,19 +339,24 @@ int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes)
     return sluice_conn_writev(c, &iov, 1);
 }
 
-int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send)
+void sluice_conn_append(struct sluice_conn *c, struct sluice_send *send)
 {
-    int err = may_send(c);
-    if (err)
-        return err;
-    if (send->bytes == 0 || !send->done)
-        return -EINVAL;
     send->next = NULL;
     send->taken = 0;
     send->at = c->queue.tail;
     *c->sends_end = send;
     c->sends_end = &send->next;
     sluice_conns_due(c, DUE_SEND);
+}
+
+int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send)
+{
+    int err = sluice_conn_may_send(c);
+    if (err)
+        return err;
+    if (send->bytes == 0 || !send->data || !send->done)
+        return -EINVAL;
+    sluice_conn_append(c, send);
     return 0;
 }
 

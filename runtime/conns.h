@@ -88,6 +88,7 @@ struct sluice_conn {
     void *user;
     struct conn_queue queue;
     struct sluice_send *sends, **sends_end; /* bytes of the caller's among those of the queue */
+    uint32_t files;                         /* of those: the rest comes from a file */
     const struct sluice_tls *tls_ctx;       /* until the handshake begins */
     struct conn_tls *tls;                   /* NULL: plain */
     struct sluice_op recv_op, send_op;
@@ -130,7 +131,17 @@ void sluice_conn_told_end(struct sluice_conn *c);
 
 void sluice_conn_send_init(struct sluice_conn *c);
 void sluice_conn_flush(struct sluice_conn *c);
-void sluice_conn_end_sends(struct sluice_conn *c); /* nothing more leaves */
+void sluice_conn_end_send(struct sluice_conn *c, int result); /* the first is the caller's again */
+void sluice_conn_end_sends(struct sluice_conn *c);            /* nothing more leaves */
+void sluice_conn_tell_drained(struct sluice_conn *c);
+int sluice_conn_may_send(const struct sluice_conn *c);
+void sluice_conn_send_again(struct sluice_conn *c); /* its op served for something else */
+void sluice_conn_append(struct sluice_conn *c, struct sluice_send *send);
+struct iovec sluice_conn_queue_room(struct sluice_conn *c); /* all of it: it is empty */
+
+/* ---- files: conn_file.c ---- */
+
+void sluice_conn_read_file(struct sluice_conn *c); /* into the queue, which is empty */
 
 /* ---- TLS: conn_tls.c ---- */
 

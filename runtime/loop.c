@@ -105,6 +105,7 @@ static struct sluice_backend_config backend_config(const struct sluice_loop_conf
                                         .event = cfg->event};
     if (cfg->conns_max) {
         out.ops_max += 2 * cfg->conns_max + CONNS_LISTENERS;
+        out.reads = true; /* files that are sent */
         out.pool_bufs = cfg->recv_bufs ? cfg->recv_bufs : RECV_BUFS_DEFAULT;
         out.pool_buf_bytes = cfg->recv_buf_bytes ? cfg->recv_buf_bytes : RECV_BUF_BYTES_DEFAULT;
     }

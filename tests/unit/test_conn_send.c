@@ -1,9 +1,11 @@
 /*
- * What is sent from the caller's memory, plain and with TLS, on every backend.
+ * What is sent from the caller's memory or from a file, plain and with TLS, on every backend.
  */
 #include "tests/support/tls_ends.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
 
@@ -137,5 +139,153 @@ EACH_WAY(aborted_in_done)
     cr_assert_eq(sluice_conn_write(w.client.conn, bytes, 60000), -EAGAIN);
     TURN_UNTIL(&w, w.client.closed);
     cr_expect_eq(w.client.drained, drained_after_abort);
+    close_way(&w, on);
+}
+
+/* ---- files ---- */
+
+#define FILE_BYTES 700000u
+
+/* Of the pattern; unlinked already. */
+static int pattern_file(size_t bytes)
+{
+    static uint8_t all[FILE_BYTES];
+    char path[] = "/tmp/sluice-test-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    unlink(path);
+    for (size_t i = 0; i < bytes; i++)
+        all[i] = byte_at(i);
+    cr_assert_eq(write(fd, all, bytes), (ssize_t)bytes);
+    return fd;
+}
+
+/* Parts of one, between copies and what is sent from where it is: in call order. */
+EACH_WAY(a_file_leaves_in_its_place)
+{
+    struct conns_world w;
+    static uint8_t all[FILE_BYTES];
+    int fd = pattern_file(FILE_BYTES);
+    struct sluice_send first = {.file = fd, .offset = 100, .bytes = 300000, .done = on_sent},
+                       memory = {.data = all + 300100, .bytes = 100000, .done = on_sent},
+                       second = {.file = fd, .offset = 400100, .bytes = 7, .done = on_sent},
+                       third = {.file = fd, .offset = 400107, .bytes = 269893, .done = on_sent};
+    for (size_t i = 0; i < sizeof(all); i++)
+        all[i] = byte_at(i);
+    sends_done_count = 0;
+    open_way(&w, on);
+    world_pair(&w);
+    struct sluice_conn *c = w.client.conn;
+    cr_assert_eq(sluice_conn_write(c, all, 100), 0);
+    cr_assert_eq(sluice_conn_send_file(c, &first), 0);
+    cr_expect_eq(sluice_conn_write(c, all, 1), -EAGAIN, "it would overtake the file");
+    cr_assert_eq(sluice_conn_send(c, &memory), 0);
+    cr_assert_eq(sluice_conn_send_file(c, &second), 0);
+    cr_assert_eq(sluice_conn_send_file(c, &third), 0);
+    cr_expect_geq(sluice_conn_queued(c), FILE_BYTES - 30000 - 100);
+    cr_expect_eq(sends_done_count, 0, "never inside the call");
+    TURN_UNTIL(&w, w.client.drained);
+    cr_expect_eq(sends_done_count, 4, "drained behind the last of them");
+    cr_assert_eq(sluice_conn_write(c, all + 670000, 30000), 0);
+    sluice_conn_shutdown(c);
+    TURN_UNTIL(&w, w.server.eofs);
+    expect_pattern(&w.server, FILE_BYTES);
+    for (int i = 0; i < 4; i++)
+        cr_expect_eq(sends_done[i], 0);
+    close(fd);
+    close_way(&w, on);
+}
+
+/* It leaves before the FIN that was asked for behind it, also by close. */
+EACH_WAY(a_file_leaves_before_the_end)
+{
+    for (int by_close = 0; by_close < 2; by_close++) {
+        struct conns_world w;
+        int fd = pattern_file(FILE_BYTES);
+        struct sluice_send file = {.file = fd, .bytes = FILE_BYTES, .done = on_sent};
+        sends_done_count = 0;
+        open_way(&w, on);
+        world_pair(&w);
+        cr_assert_eq(sluice_conn_send_file(w.client.conn, &file), 0);
+        if (by_close)
+            sluice_conn_close(w.client.conn);
+        else
+            cr_assert_eq(sluice_conn_shutdown(w.client.conn), 0);
+        cr_expect_eq(sluice_conn_send_file(w.client.conn, &file), -EPIPE);
+        TURN_UNTIL(&w, w.server.eofs || w.server.closed);
+        expect_pattern(&w.server, FILE_BYTES);
+        cr_expect_eq(sends_done[0], 0);
+        close(fd);
+        close_way(&w, on);
+    }
+}
+
+/* Shorter than was said, or not to be read: what there is leaves, and the connection lives. */
+EACH_WAY(a_file_that_cannot_be_had)
+{
+    struct conns_world w;
+    int fd = pattern_file(100000), pair[2];
+    char path[64];
+    struct sluice_send file = {.file = fd, .offset = 90000, .bytes = 10001, .done = on_sent};
+    sends_done_count = 0;
+    open_way(&w, on);
+    world_pair(&w);
+    struct sluice_conn *c = w.client.conn;
+    cr_assert_eq(sluice_conn_send_file(c, &file), 0);
+    cr_expect_eq(sluice_conn_write(c, "x", 1), -EAGAIN);
+    TURN_UNTIL(&w, w.client.drained && w.server.count == 10000);
+    cr_expect_eq(sends_done[0], -ENODATA);
+    for (size_t i = 0; i < 10000; i++)
+        cr_assert_eq(w.server.bytes[i], byte_at(90000 + i));
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    file = (struct sluice_send){.file = open(path, O_WRONLY), .bytes = 5, .done = on_sent};
+    cr_assert_eq(sluice_conn_send_file(c, &file), 0);
+    TURN_UNTIL(&w, sends_done_count == 2);
+    cr_expect_eq(sends_done[1], -EBADF);
+    cr_assert_eq(sluice_conn_write(c, "y", 1), 0);
+    TURN_UNTIL(&w, w.server.count == 10001);
+    close(file.file);
+    cr_expect_eq(sluice_conn_send_file(c, &file), -EBADF);
+    cr_assert_eq(pipe(pair), 0);
+    file.file = pair[0];
+    cr_expect_eq(sluice_conn_send_file(c, &file), -EINVAL, "a pipe");
+    file = (struct sluice_send){.file = fd, .bytes = 0, .done = on_sent};
+    cr_expect_eq(sluice_conn_send_file(c, &file), -EINVAL, "nothing of it");
+    file = (struct sluice_send){.file = fd, .offset = INT64_MAX, .bytes = 1, .done = on_sent};
+    cr_expect_eq(sluice_conn_send_file(c, &file), -EINVAL, "beyond any end");
+    close(pair[0]);
+    close(pair[1]);
+    close(fd);
+    close_way(&w, on);
+}
+
+/* A peer that does not read: no more of it is read than the queue holds. Then the end. */
+EACH_WAY(a_file_waits_for_the_peer)
+{
+    struct conns_world w;
+    int fd = pattern_file(FILE_BYTES);
+    struct sluice_send files[2] = {
+        {.file = fd, .bytes = (size_t)1 << 40, .done = on_sent},
+        {.file = fd, .bytes = 5, .done = on_sent},
+    };
+    cr_assert_eq(ftruncate(fd, (off_t)1 << 40), 0);
+    sends_done_count = 0;
+    open_way(&w, on);
+    world_pair(&w);
+    w.client.then = sends_come_first;
+    sluice_conn_pause(w.server.conn);
+    cr_assert_eq(sluice_conn_send_file(w.client.conn, &files[0]), 0);
+    cr_assert_eq(sluice_conn_send_file(w.client.conn, &files[1]), 0);
+    world_pass(&w, 50 * SLUICE_NS_PER_MS);
+    size_t queued = sluice_conn_queued(w.client.conn);
+    world_pass(&w, 20 * SLUICE_NS_PER_MS);
+    cr_expect_eq(sluice_conn_queued(w.client.conn), queued, "it goes on though nobody reads");
+    cr_expect_gt(queued, (size_t)1 << 39);
+    cr_expect_eq(sends_done_count, 0);
+    sluice_conn_abort(w.client.conn);
+    TURN_UNTIL(&w, w.client.closed);
+    cr_expect_eq(sends_done[0], -ECANCELED);
+    cr_expect_eq(sends_done[1], -ECANCELED);
+    close(fd);
     close_way(&w, on);
 }
