@@ -29,6 +29,9 @@
  * say so although one is free: submit it again.
  * 14. A READ is of a regular file, also in the simulation. Where the system cannot be asked to do
  *     it meanwhile (libev), poll() waits for the disk.
+ * 15. Datagrams are whole, an empty one is one, and those of one sender in order; POLL says when
+ *     there are some. What finds no room with the receiver is lost, and counted with a later one.
+ *     That nobody is there is told to a connected sender, once.
  */
 #ifndef SLUICE_BACKEND_H
 #define SLUICE_BACKEND_H
@@ -189,9 +192,30 @@ struct sluice_backend_config {
     uint32_t files_max; /* descriptors file_add() can take */
     uint32_t pool_bufs; /* rounded up to a power of two; 0: no pool */
     uint32_t pool_buf_bytes;
-    bool reads; /* READ is wanted: else io_uring is told to refuse it */
+    bool reads;        /* READ is wanted: else io_uring is told to refuse it */
     uint64_t seed;     /* sim only */
     const char *event; /* ev only: "epoll", "poll", "select", ...; NULL: "auto" */
+};
+
+/** What is known about a datagram. */
+struct sluice_datagram {
+    struct sockaddr_storage from;
+    socklen_t from_bytes;
+    uint32_t dropped; /* that found no room before it came, in all; 0 also: not known */
+};
+
+/** Datagrams: calls that never wait, see 15. Descriptors are closed as those of streams. */
+struct sluice_datagram_ops {
+    int (*open)(struct sluice_backend *be, int family); /* or -errno */
+    int (*bind)(struct sluice_backend *be, int fd, const struct sockaddr *addr, socklen_t bytes);
+    /** From now on only this peer is heard. */
+    int (*connect)(struct sluice_backend *be, int fd, const struct sockaddr *addr, socklen_t bytes);
+    /** 0: all of it; -EAGAIN, -EMSGSIZE, ... : nothing. to: NULL where it is connected. */
+    int (*send)(struct sluice_backend *be, int fd, const void *data, size_t bytes,
+                const struct sockaddr *to, socklen_t to_bytes);
+    /** Bytes of the oldest, cut to the room; -EAGAIN there is none, or another negative errno. */
+    ssize_t (*recv)(struct sluice_backend *be, int fd, void *to, size_t room,
+                    struct sluice_datagram *about);
 };
 
 /** Socket calls that never wait. The kernel's are shared by all real backends; sim has its own. */
@@ -220,6 +244,7 @@ struct sluice_socket_ops {
                            size_t bytes);
     ssize_t (*recv_record)(struct sluice_backend *be, int fd, unsigned *type, void *buf,
                            size_t bytes);
+    const struct sluice_datagram_ops *datagrams;
 };
 
 struct sluice_backend_ops {
@@ -276,6 +301,7 @@ extern const struct sluice_backend_ops sluice_backend_uring;
 extern const struct sluice_backend_ops sluice_backend_ev;
 extern const struct sluice_backend_ops sluice_backend_sim;
 extern const struct sluice_socket_ops sluice_kernel_sockets;
+extern const struct sluice_datagram_ops sluice_kernel_datagrams;
 
 int sluice_backend_create(struct sluice_backend **out, const struct sluice_backend_ops *ops,
                           const struct sluice_backend_config *cfg);

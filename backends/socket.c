@@ -92,4 +92,5 @@ const struct sluice_socket_ops sluice_kernel_sockets = {
     .segments = sluice_tcp_segments,
     .send_record = sluice_tcp_send_record,
     .recv_record = sluice_tcp_recv_record,
+    .datagrams = &sluice_kernel_datagrams,
 };

@@ -10,7 +10,6 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define DATAGRAM_MAX 65536u
 #define READS_MAX    64 /* in a turn; the op is armed again, and says at once that there are more */
@@ -26,10 +25,15 @@ struct sluice_udp {
     uint8_t data[DATAGRAM_MAX];
 };
 
+static const struct sluice_socket_ops *sockets_of(const struct sluice_udp *u)
+{
+    return sluice_loop_sockets(u->loop);
+}
+
 static void release(struct sluice_udp *u)
 {
     if (u->fd >= 0)
-        close(u->fd);
+        sockets_of(u)->close(u->loop->be, u->fd);
     free(u);
 }
 
@@ -38,46 +42,26 @@ static void unwatched(struct sluice_watch *watch)
     release(SLUICE_CONTAINER_OF(watch, struct sluice_udp, watch));
 }
 
-static void note_dropped(struct sluice_udp *u, struct msghdr *msg)
-{
-#ifdef SO_RXQ_OVFL
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        uint32_t dropped;
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_RXQ_OVFL)
-            continue;
-        memcpy(&dropped, CMSG_DATA(c), sizeof(dropped));
-        u->dropped += dropped - u->dropped_last;
-        u->dropped_last = dropped;
-    }
-#else
-    (void)u, (void)msg;
-#endif
-}
-
 /* False: there are no more. */
 static bool read_one(struct sluice_udp *u)
 {
-    struct sockaddr_storage from;
-    _Alignas(struct cmsghdr) uint8_t control[64];
-    struct iovec iov = {.iov_base = u->data, .iov_len = sizeof(u->data)};
-    struct msghdr msg = {.msg_name = &from,
-                         .msg_namelen = sizeof(from),
-                         .msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    ssize_t n = recvmsg(u->fd, &msg, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+    struct sluice_datagram about;
+    ssize_t n =
+        sockets_of(u)->datagrams->recv(u->loop->be, u->fd, u->data, sizeof(u->data), &about);
+    if (n == -EAGAIN)
         return false;
     if (n < 0) {
         if (u->events.on_error)
-            u->events.on_error(u, -errno, u->user);
+            u->events.on_error(u, (int)n, u->user);
         return true;
     }
-    note_dropped(u, &msg);
+    if (about.dropped) {
+        u->dropped += about.dropped - u->dropped_last;
+        u->dropped_last = about.dropped;
+    }
     if (u->events.on_datagram)
-        u->events.on_datagram(u, u->data, (size_t)n, (const struct sockaddr *)&from,
-                              msg.msg_namelen, u->user);
+        u->events.on_datagram(u, u->data, (size_t)n, (const struct sockaddr *)&about.from,
+                              about.from_bytes, u->user);
     return true;
 }
 
@@ -91,12 +75,16 @@ static void on_readable(struct sluice_watch *watch, int32_t result)
     }
 }
 
-static int set(const struct sluice_udp *u, int name, uint32_t value)
+static int set(const struct sluice_udp *u, int level, int name, const void *value, socklen_t bytes)
+{
+    return sockets_of(u)->set_option(u->loop->be, u->fd, level, name, value, bytes);
+}
+
+/* 0: as the system has it. */
+static int set_socket(const struct sluice_udp *u, int name, uint32_t value)
 {
     int v = (int)value;
-    if (!value)
-        return 0;
-    return setsockopt(u->fd, SOL_SOCKET, name, &v, sizeof(v)) ? -errno : 0;
+    return value ? set(u, SOL_SOCKET, name, &v, sizeof(v)) : 0;
 }
 
 /* Linux: else it also hears groups that only others on this machine have joined. */
@@ -105,42 +93,38 @@ static void own_groups_only(const struct sluice_udp *u, int family)
     const int no = 0;
 #ifdef IP_MULTICAST_ALL
     if (family == AF_INET)
-        setsockopt(u->fd, IPPROTO_IP, IP_MULTICAST_ALL, &no, sizeof(no));
+        set(u, IPPROTO_IP, IP_MULTICAST_ALL, &no, sizeof(no));
 #endif
 #ifdef IPV6_MULTICAST_ALL
     if (family == AF_INET6)
-        setsockopt(u->fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, &no, sizeof(no));
+        set(u, IPPROTO_IPV6, IPV6_MULTICAST_ALL, &no, sizeof(no));
 #endif
     (void)u, (void)family, (void)no;
 }
 
 static int open_socket(struct sluice_udp *u, const struct sluice_udp_config *cfg)
 {
-    u->fd = sluice_system_socket(cfg->local->sa_family, SOCK_DGRAM, true);
+    const struct sluice_datagram_ops *datagrams = sockets_of(u)->datagrams;
+    u->fd = datagrams->open(u->loop->be, cfg->local->sa_family);
     if (u->fd < 0)
         return u->fd;
     if (u->fd >= u->loop->be->fd_limit)
         return -ERANGE;
-    int err = set(u, SO_REUSEADDR, cfg->reuse_address);
+    int err = set_socket(u, SO_REUSEADDR, cfg->reuse_address);
     if (!err)
-        err = set(u, SO_RCVBUF, cfg->rcvbuf_bytes);
+        err = set_socket(u, SO_RCVBUF, cfg->rcvbuf_bytes);
     if (!err)
-        err = set(u, SO_SNDBUF, cfg->sndbuf_bytes);
+        err = set_socket(u, SO_SNDBUF, cfg->sndbuf_bytes);
     if (err)
         return err;
     own_groups_only(u, cfg->local->sa_family);
-#ifdef SO_RXQ_OVFL
-    set(u, SO_RXQ_OVFL, 1);
-#endif
-    return bind(u->fd, cfg->local, cfg->local_bytes) ? -errno : 0;
+    return datagrams->bind(u->loop->be, u->fd, cfg->local, cfg->local_bytes);
 }
 
 static int start(struct sluice_udp *u, const struct sluice_udp_config *cfg)
 {
     if (sluice_loop_is_forked(u->loop))
         return -ECHILD;
-    if (sluice_loop_sockets(u->loop) != &sluice_kernel_sockets)
-        return -ENOTSUP;
     int err = open_socket(u, cfg);
     if (err)
         return err;
@@ -179,14 +163,13 @@ void sluice_udp_destroy(struct sluice_udp *u)
 
 int sluice_udp_connect(struct sluice_udp *u, const struct sockaddr *peer, socklen_t peer_bytes)
 {
-    return connect(u->fd, peer, peer_bytes) ? -errno : 0;
+    return sockets_of(u)->datagrams->connect(u->loop->be, u->fd, peer, peer_bytes);
 }
 
 int sluice_udp_send(struct sluice_udp *u, const void *data, size_t bytes, const struct sockaddr *to,
                     socklen_t to_bytes)
 {
-    ssize_t n = sendto(u->fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, to, to ? to_bytes : 0);
-    return n < 0 ? -errno : 0;
+    return sockets_of(u)->datagrams->send(u->loop->be, u->fd, data, bytes, to, to_bytes);
 }
 
 static socklen_t bytes_of(const struct sockaddr *addr)
@@ -205,9 +188,9 @@ static int membership(const struct sluice_udp *u, int any, int of_source,
     memcpy(&one.gsr_group, group, bytes_of(group));
     memcpy(&all.gr_group, group, bytes_of(group));
     if (!source)
-        return setsockopt(u->fd, level, any, &all, sizeof(all)) ? -errno : 0;
+        return set(u, level, any, &all, sizeof(all));
     memcpy(&one.gsr_source, source, bytes_of(source));
-    return setsockopt(u->fd, level, of_source, &one, sizeof(one)) ? -errno : 0;
+    return set(u, level, of_source, &one, sizeof(one));
 }
 
 int sluice_udp_join(struct sluice_udp *u, const struct sockaddr *group,
@@ -225,7 +208,7 @@ int sluice_udp_leave(struct sluice_udp *u, const struct sockaddr *group,
 int sluice_udp_local(const struct sluice_udp *u, struct sockaddr_storage *out)
 {
     socklen_t bytes = sizeof(*out);
-    return getsockname(u->fd, (struct sockaddr *)out, &bytes) ? -errno : 0;
+    return sockets_of(u)->address(u->loop->be, u->fd, false, (struct sockaddr *)out, &bytes);
 }
 
 uint64_t sluice_udp_dropped(const struct sluice_udp *u)

@@ -42,8 +42,8 @@ struct sluice_udp_events {
  *
  * @param out  receives the socket, NULL on failure.
  * @return 0, or -EADDRINUSE, -EADDRNOTAVAIL, -EACCES as bind(2); -EAGAIN the loop has no room for
- * one more operation; -ERANGE the descriptor is too high for select; -ENOTSUP the loop is a
- * simulation; -ECHILD a child of fork; other negated errno values.
+ * one more operation; -ERANGE the descriptor is too high for select; -ECHILD a child of fork; other
+ * negated errno values.
  */
 SLUICE_API int sluice_udp_create(struct sluice_udp **out, struct sluice_loop *loop,
                                  const struct sluice_udp_config *cfg,

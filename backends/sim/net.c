@@ -133,6 +133,7 @@ static void end_take_fin(struct net_end *end)
 
 static void end_destroy(struct net_end *end)
 {
+    sluice_net_datagrams_free(end->datagrams);
     free(end->in.base);
     free(end);
 }
@@ -403,6 +404,13 @@ static uint32_t stream_events(const struct net_end *end)
     return events;
 }
 
+static uint32_t datagram_events(const struct net_end *end)
+{
+    bool has_error;
+    bool ready = sluice_net_datagrams_ready(end->datagrams, &has_error);
+    return (ready || has_error ? POLLIN : 0) | (has_error ? POLLERR : 0) | POLLOUT;
+}
+
 uint32_t sluice_net_events(const struct net_end *end)
 {
     switch (end->state) {
@@ -412,6 +420,8 @@ uint32_t sluice_net_events(const struct net_end *end)
         return 0;
     case NET_LISTENING:
         return end->backlog ? POLLIN : 0;
+    case NET_DATAGRAMS:
+        return datagram_events(end);
     case NET_OPEN:
         break;
     }

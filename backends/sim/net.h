@@ -22,7 +22,9 @@ struct net_pipe {
     bool ended;    /* FIN came: nothing follows */
 };
 
-enum net_state { NET_FRESH, NET_CONNECTING, NET_OPEN, NET_LISTENING };
+enum net_state { NET_FRESH, NET_CONNECTING, NET_OPEN, NET_LISTENING, NET_DATAGRAMS };
+
+struct net_datagrams;
 
 struct net_end {
     int fd; /* -1 in a backlog, and after close while a file slot holds it */
@@ -46,6 +48,7 @@ struct net_end {
     struct net_end *backlog; /* oldest first */
     struct net_end *backlog_next;
     uint32_t backlog_count;
+    struct net_datagrams *datagrams; /* NULL: a stream */
 };
 
 struct net {
@@ -84,6 +87,15 @@ void sluice_net_break(struct net_end *end);
 
 uint64_t sluice_net_acked_bytes(const struct net_end *end);
 
+/* Datagrams: datagram.c. */
+bool sluice_net_loses(struct sluice_backend *be); /* in sim.c: one of them, by seed */
+bool sluice_net_datagrams_ready(const struct net_datagrams *d, bool *has_error);
+int sluice_net_datagrams_address(const struct net_datagrams *d, bool of_peer,
+                                 struct sockaddr_storage *out);
+int sluice_net_datagrams_option(struct net_datagrams *d, int level, int name, const void *value);
+void sluice_net_datagrams_free(struct net_datagrams *d); /* NULL is fine */
+
 extern const struct sluice_socket_ops sluice_sim_sockets; /* socket.c */
+extern const struct sluice_datagram_ops sluice_sim_datagrams;
 
 #endif

@@ -95,6 +95,11 @@ static bool chance(struct sim *sim, uint32_t ppm)
     return ppm > 0 && sim_random_below(&sim->random_state, PPM) < ppm;
 }
 
+bool sluice_net_loses(struct sluice_backend *be)
+{
+    return chance(sim_of(be), sim_of(be)->faults.lose_ppm);
+}
+
 static size_t shorten(struct sim *sim, size_t count)
 {
     if (count < 2 || !chance(sim, sim->faults.short_ppm))

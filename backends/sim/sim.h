@@ -25,6 +25,7 @@ struct sluice_sim_faults {
     uint32_t reset_ppm;       /* the connection breaks under a RECV or SEND */
     uint32_t enobufs_ppm;     /* a MULTI RECV ends with -ENOBUFS before its credit is used up */
     uint32_t lost_more_ppm;   /* a MULTI op ends without MORE although its result is good */
+    uint32_t lose_ppm;        /* a datagram does not arrive */
     uint32_t cancel_race_ppm; /* a cancel comes too late if the op has something to report */
     uint32_t delay_max_ns;
     uint32_t turn_ns; /* what one poll costs, even one that does not wait */

@@ -34,16 +34,22 @@ static int sim_listen(struct sluice_backend *be, const struct sockaddr *addr, so
     return fd;
 }
 
-/* Ends of connections have no address here, only listeners do. */
+/* Ends of connections have no address here, only listeners and those of datagrams do. */
 static int sim_address(struct sluice_backend *be, int fd, bool of_peer, struct sockaddr *out,
                        socklen_t *bytes)
 {
     const struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
-    if (!end || end->state != NET_LISTENING || of_peer)
-        return -ENOTCONN;
+    struct sockaddr_storage at = {.ss_family = AF_INET};
+    int err = end && (end->datagrams || (end->state == NET_LISTENING && !of_peer)) ? 0 : -ENOTCONN;
+    if (!err && end->datagrams)
+        err = sluice_net_datagrams_address(end->datagrams, of_peer, &at);
+    else if (!err)
+        at = end->addr;
+    if (err)
+        return err;
     socklen_t whole =
-        end->addr.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    memcpy(out, &end->addr, *bytes < whole ? *bytes : whole);
+        at.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    memcpy(out, &at, *bytes < whole ? *bytes : whole);
     *bytes = whole;
     return 0;
 }
@@ -52,10 +58,13 @@ static int sim_address(struct sluice_backend *be, int fd, bool of_peer, struct s
 static int sim_set_option(struct sluice_backend *be, int fd, int level, int name, const void *value,
                           socklen_t bytes)
 {
-    (void)value, (void)bytes;
+    const struct net_end *end = sluice_net_end(sluice_net_of(be), fd);
+    (void)bytes;
     if (level == IPPROTO_TCP && name == TCP_ULP)
         return -ENOENT;
-    return sluice_net_end(sluice_net_of(be), fd) ? 0 : -EBADF;
+    if (end && end->datagrams)
+        return sluice_net_datagrams_option(end->datagrams, level, name, value);
+    return end ? 0 : -EBADF;
 }
 
 static ssize_t sim_send_record(struct sluice_backend *be, int fd, unsigned type, const void *data,
@@ -133,4 +142,5 @@ const struct sluice_socket_ops sluice_sim_sockets = {
     .segments = sim_segments,
     .send_record = sim_send_record,
     .recv_record = sim_recv_record,
+    .datagrams = &sluice_sim_datagrams,
 };

@@ -141,7 +141,14 @@ struct conformance_case {
     X(read_where_it_is_asked) \
     X(read_behind_the_end) \
     X(read_what_is_no_file) \
-    X(read_cancelled)
+    X(read_cancelled) \
+    X(datagrams_whole_and_in_order) \
+    X(datagram_cut_to_the_room) \
+    X(datagrams_poll_waits_for_them) \
+    X(datagrams_of_the_peer_only) \
+    X(datagram_to_nobody) \
+    X(datagrams_that_find_no_room) \
+    X(datagrams_port_is_taken)
 /* clang-format on */
 
 #define CASE_DECLARE(name) void name(struct fixture *f);

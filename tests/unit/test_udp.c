@@ -1,8 +1,9 @@
 /*
- * Datagrams on every backend that has them: who sent, in what order, what was lost and by whom,
+ * Datagrams on every backend: who sent, in what order, what was lost and by whom,
  * multicast on the loopback interface.
  */
 #include "udp.h"
+#include "backends/sim/sim.h"
 #include "tests/support/loops.h"
 
 #include <arpa/inet.h>
@@ -12,7 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FOR_EACH_BACKEND FOR_EACH_LOOP(LOOPS_KERNEL, &(struct sluice_loop_config){0})
+#define FOR_EACH_KERNEL  FOR_EACH_LOOP(LOOPS_KERNEL, &(struct sluice_loop_config){0})
+#define FOR_EACH_BACKEND FOR_EACH_LOOP(LOOPS_SIM, &(struct sluice_loop_config){0})
 
 TestSuite(udp, .timeout = 60);
 
@@ -89,7 +91,10 @@ static void turns(int n)
 {
     const struct timespec while_ = {.tv_nsec = 2000000};
     for (int i = 0; i < n; i++) {
-        nanosleep(&while_, NULL);
+        if (loop->be->ops == &sluice_backend_sim)
+            sluice_sim_advance(loop->be, 2 * SLUICE_NS_PER_MS);
+        else
+            nanosleep(&while_, NULL);
         cr_assert_geq(sluice_loop_turn(loop), 0);
     }
 }
@@ -197,7 +202,7 @@ Test(udp, multicast_of_everybody_and_of_one_source)
 {
     unsigned lo = if_nametoindex("lo");
     cr_assert_neq(lo, 0u);
-    FOR_EACH_BACKEND
+    FOR_EACH_KERNEL
     {
         struct side all, from;
         open_side(&all, "0.0.0.0", 0);
@@ -262,4 +267,42 @@ Test(udp, what_cannot_be_opened_is_said)
         sluice_udp_destroy(NULL);
         sluice_udp_destroy(a.udp);
     }
+}
+
+/* Which of so many arrive over a network that loses some, a bit each. */
+static uint64_t arrivals(uint64_t seed)
+{
+    struct sluice_sim_faults faults = sluice_sim_faults_default;
+    struct side a, b;
+    uint64_t came = 0;
+    faults.lose_ppm = 300 * 1000;
+    cr_assert_eq(
+        sluice_loop_create_on(&loop, &sluice_backend_sim, &(struct sluice_loop_config){0}, seed),
+        0);
+    sluice_sim_set_faults(loop->be, &faults);
+    on = "sim";
+    open_side(&a, "10.0.0.1", 0);
+    open_side(&b, "10.0.0.2", 0);
+    for (uint32_t i = 0; i < 64; i++) {
+        int before = b.datagrams;
+        cr_assert_eq(sluice_udp_send(a.udp, &i, sizeof(i), addr_of(&b), sizeof(struct sockaddr_in)),
+                     0);
+        for (int k = 0; k < 50; k++)
+            cr_assert_geq(sluice_loop_turn(loop), 0);
+        came |= (uint64_t)(b.datagrams - before) << i;
+    }
+    cr_expect_eq(sluice_udp_join(a.udp, addr_of(&b), NULL, 0), -ENOPROTOOPT, "no groups there");
+    sluice_udp_destroy(a.udp);
+    sluice_udp_destroy(b.udp);
+    loops_close();
+    return came;
+}
+
+Test(udp, the_simulation_loses_some_by_seed)
+{
+    uint64_t came = arrivals(1);
+    cr_expect_gt(__builtin_popcountll(came), 25);
+    cr_expect_lt(__builtin_popcountll(came), 62);
+    cr_expect_eq(arrivals(1), came);
+    cr_expect_neq(arrivals(2), came);
 }
