@@ -192,7 +192,9 @@ struct sluice_backend_config {
     uint32_t files_max; /* descriptors file_add() can take */
     uint32_t pool_bufs; /* rounded up to a power of two; 0: no pool */
     uint32_t pool_buf_bytes;
-    bool reads;        /* READ is wanted: else io_uring is told to refuse it */
+    bool reads; /* READ is wanted: else io_uring is told to refuse it */
+    /* io_uring's alone, the others answer -ENOTSUP; 0: not wanted. See sluice_loop_config. */
+    uint32_t napi_busy_poll_us, sqpoll_idle_ms;
     uint64_t seed;     /* sim only */
     const char *event; /* ev only: "epoll", "poll", "select", ...; NULL: "auto" */
 };

@@ -47,6 +47,9 @@ static const char *uring_refusal(int err)
         return "io_uring: EPERM: kernel.io_uring_disabled or a seccomp profile refuses it";
     case -EINVAL:
         return "io_uring: EINVAL: this kernel's is too old";
+    case -ENOTSUP:
+        return "io_uring: no NAPI busy polling in this kernel (Linux 6.9): leave napi_busy_poll_us "
+               "at 0";
     case -ENOMEM:
         return "io_uring: ENOMEM: raise the memlock limit (ulimit -l, LimitMEMLOCK=)";
     case -EMFILE:
@@ -120,6 +123,8 @@ static int try_ev(struct sluice_loop **out, const struct sluice_loop_config *cfg
         say(why, "%s; there are ",
             err == -EINVAL ? "no such event mechanism" : "libev or the kernel does not have it");
         say_mechanisms(why);
+    } else if (err == -ENOTSUP) {
+        say(why, "NAPI busy polling and SQPOLL are io_uring's: leave them at 0");
     } else if (err == -ERANGE) {
         say(why, "a descriptor of this process is too high for it: take epoll or poll");
     } else if (err == -EMFILE || err == -ENFILE) {
@@ -145,7 +150,7 @@ static int create_any(struct sluice_loop **out, const struct sluice_loop_config 
         keep_reason(*out, "io_uring is usable here");
         return 0;
     }
-    if (!is_absent(err))
+    if (!is_absent(err) || cfg->napi_busy_poll_us || cfg->sqpoll_idle_ms)
         return err;
     const char *refusal = uring_refusal(err);
     say(why, "; ");

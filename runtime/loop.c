@@ -101,6 +101,8 @@ static struct sluice_backend_config backend_config(const struct sluice_loop_conf
 {
     struct sluice_backend_config out = {.ops_max = cfg->ops_max ? cfg->ops_max : OPS_MAX_DEFAULT,
                                         .files_max = FILES_MAX,
+                                        .napi_busy_poll_us = cfg->napi_busy_poll_us,
+                                        .sqpoll_idle_ms = cfg->sqpoll_idle_ms,
                                         .seed = seed,
                                         .event = cfg->event};
     if (cfg->conns_max) {

@@ -41,6 +41,10 @@ struct sluice_loop_config {
                             "kqueue"; "ev:epoll" as the backend says both */
     enum sluice_idle idle;
     uint32_t spin_us; /* for SLUICE_IDLE_SPIN; 0: 50 */
+    /* On io_uring only; refused where it cannot be had, never left out silently. 0: not wanted. */
+    uint32_t napi_busy_poll_us; /* ask the NIC itself for so long before sleeping (Linux 6.9) */
+    uint32_t sqpoll_idle_ms;    /* a thread of the kernel's submits, and needs a core of its own
+                                   until nothing came for so long */
     uint32_t ops_max; /* operations in flight besides those of connections, 64 at least; 0: 256.
                          Allocated at creation */
     /* Of connections (sluice/conn.h); allocated at creation too. */
@@ -58,9 +62,9 @@ struct sluice_loop_config {
  *
  * @param out  receives the loop, NULL on failure.
  * @param why  NULL, or receives one line that names what failed and what to do.
- * @return 0, or -EINVAL unknown backend or ops_max too small; -ENOSYS, -EPERM what was asked for is
- * not to be had; -ERANGE a descriptor is too high for select; -ENOMEM, -EMFILE a limit is too low;
- * other negated errno values.
+ * @return 0, or -EINVAL unknown backend or ops_max too small; -ENOSYS, -EPERM, -ENOTSUP what was
+ * asked for is not to be had; -ERANGE a descriptor is too high for select; -ENOMEM, -EMFILE a limit
+ * is too low; other negated errno values.
  */
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);

@@ -307,6 +307,8 @@ static void init_slots(struct libev *ev)
 static int libev_init(struct sluice_backend *be, const struct sluice_backend_config *cfg)
 {
     struct libev *ev = libev_of(be);
+    if (cfg->napi_busy_poll_us || cfg->sqpoll_idle_ms)
+        return -ENOTSUP;
     pthread_once(&once, take_errors);
     ev->slots = calloc(cfg->ops_max, sizeof(*ev->slots));
     if (!ev->slots)

@@ -617,6 +617,8 @@ static void sim_fini(struct sluice_backend *be)
 static int sim_init(struct sluice_backend *be, const struct sluice_backend_config *cfg)
 {
     struct sim *sim = sim_of(be);
+    if (cfg->napi_busy_poll_us || cfg->sqpoll_idle_ms)
+        return -ENOTSUP;
     sim->net.window_bytes = NET_WINDOW_BYTES;
     sim->faults = sluice_sim_faults_default;
     sim->now_ns = START_NS;

@@ -35,7 +35,7 @@ static int open_ring(struct io_uring *ring)
     static const unsigned ladder[] = {DEFERRED, COOPERATIVE, 0};
     int err = -EINVAL;
     for (size_t i = 0; i < sizeof(ladder) / sizeof(ladder[0]) && err == -EINVAL; i++) {
-        err = uring_setup(ring, 8, ladder[i]);
+        err = uring_setup(ring, 8, ladder[i], 0);
         caps.setup_flags = ladder[i];
     }
     return err;
@@ -111,7 +111,7 @@ static bool try_region(bool with_credit)
     static uint8_t memory[TRIAL_BYTES];
     int pair[2];
     bool good = false;
-    if (uring_setup(&u.ring, 8, caps.setup_flags))
+    if (uring_setup(&u.ring, 8, caps.setup_flags, 0))
         return false;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
         io_uring_queue_exit(&u.ring);
@@ -139,7 +139,7 @@ static bool try_pool(void)
 {
     struct uring u = {.caps = caps};
     int pair[2], got = 0;
-    if (uring_setup(&u.ring, 8, caps.setup_flags))
+    if (uring_setup(&u.ring, 8, caps.setup_flags, 0))
         return false;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
         io_uring_queue_exit(&u.ring);

@@ -34,10 +34,11 @@ static uint64_t user_data_of(const struct sluice_op *op)
  * child of fork(2) gets the rings: none may use them, and user-mode-linux 6.12 loses count of their
  * pages.
  */
-int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags)
+int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags, unsigned sqpoll_idle_ms)
 {
     struct io_uring_params p = {.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
-                                .cq_entries = entries * 4};
+                                .cq_entries = entries * 4,
+                                .sq_thread_idle = sqpoll_idle_ms};
     int err = io_uring_queue_init_params(entries, ring, &p);
     if (err)
         return err;
@@ -60,45 +61,36 @@ static int init_files(struct uring *u, uint32_t files_max)
     return 0;
 }
 
-static void describe(struct uring *u)
+static void describe(struct uring *u, uint32_t napi_us)
 {
     unsigned f = u->caps.setup_flags;
-    snprintf(u->base.detail, sizeof(u->base.detail), "%s%s%s%s",
-             f & IORING_SETUP_DEFER_TASKRUN  ? "deferred task work"
-             : f & IORING_SETUP_COOP_TASKRUN ? "cooperative task work"
-                                             : "plain set-up",
+    snprintf(u->base.detail, sizeof(u->base.detail), "%s%s%s%s%s",
+             f & IORING_SETUP_SQPOLL          ? "a thread of the kernel's submits"
+             : f & IORING_SETUP_DEFER_TASKRUN ? "deferred task work"
+             : f & IORING_SETUP_COOP_TASKRUN  ? "cooperative task work"
+                                              : "plain set-up",
              u->caps.inc_buffers ? ", incremental buffers" : "",
-             u->caps.credit ? ", receive credit" : "", u->files_max ? ", registered files" : "");
+             u->caps.credit ? ", receive credit" : "", napi_us ? ", NAPI busy polling" : "",
+             u->files_max ? ", registered files" : "");
 }
 
-static int uring_init(struct sluice_backend *be, const struct sluice_backend_config *cfg)
+/* Task work is that thread's then, and a SEND says itself that it took all: the heads of the rings
+ * are moved beside us. */
+static void submit_by_thread(struct uring_caps *caps)
 {
-    struct uring *u = uring_of(be);
-    u->caps = *uring_caps();
-    if (u->caps.error)
-        return u->caps.error;
-    /* Disabled: with SINGLE_ISSUER its owner is the task that enables it, which may be another than
-     * the one that creates it. */
-    unsigned flags = u->caps.setup_flags | IORING_SETUP_R_DISABLED;
-    /* More ops than entries are submitted in several calls. */
-    unsigned entries = cfg->ops_max < URING_ENTRIES_MAX ? cfg->ops_max : URING_ENTRIES_MAX;
-    int err = uring_setup(&u->ring, entries, flags);
-    if (err == -ENOMEM) /* charged to RLIMIT_MEMLOCK: once more, smaller */
-        err = uring_setup(&u->ring, 16, flags);
-    if (err)
-        return err;
-    err = init_files(u, cfg->files_max);
-    if (!err)
-        err = uring_pool_open(u);
-    if (!err)
-        err = uring_restrict(&u->ring, cfg->reads);
-    if (err) {
-        free(u->file_used);
-        io_uring_queue_exit(&u->ring);
-        return err;
-    }
-    describe(u);
-    return 0;
+    caps->setup_flags &= IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL;
+    caps->setup_flags |= IORING_SETUP_SQPOLL;
+    caps->quiet = false;
+}
+
+static int poll_nic(struct uring *u, uint32_t busy_poll_us)
+{
+    struct uring_napi napi = {.busy_poll_us = busy_poll_us, .prefer_busy_poll = 1};
+    if (!busy_poll_us)
+        return 0;
+    if (syscall(__NR_io_uring_register, u->ring.ring_fd, URING_REGISTER_NAPI, &napi, 1) == 0)
+        return 0;
+    return errno == EINVAL || errno == EOPNOTSUPP ? -ENOTSUP : -errno;
 }
 
 static void uring_fini(struct sluice_backend *be)
@@ -109,6 +101,39 @@ static void uring_fini(struct sluice_backend *be)
     if (u->has_event)
         close(u->event_fd);
     free(u->file_used);
+}
+
+static int uring_init(struct sluice_backend *be, const struct sluice_backend_config *cfg)
+{
+    struct uring *u = uring_of(be);
+    u->caps = *uring_caps();
+    if (u->caps.error)
+        return u->caps.error;
+    if (cfg->sqpoll_idle_ms)
+        submit_by_thread(&u->caps);
+    /* Disabled: with SINGLE_ISSUER its owner is the task that enables it, which may be another than
+     * the one that creates it. */
+    unsigned flags = u->caps.setup_flags | IORING_SETUP_R_DISABLED;
+    /* More ops than entries are submitted in several calls. */
+    unsigned entries = cfg->ops_max < URING_ENTRIES_MAX ? cfg->ops_max : URING_ENTRIES_MAX;
+    int err = uring_setup(&u->ring, entries, flags, cfg->sqpoll_idle_ms);
+    if (err == -ENOMEM) /* charged to RLIMIT_MEMLOCK: once more, smaller */
+        err = uring_setup(&u->ring, 16, flags, cfg->sqpoll_idle_ms);
+    if (err)
+        return err;
+    err = init_files(u, cfg->files_max);
+    if (!err)
+        err = uring_pool_open(u);
+    if (!err)
+        err = poll_nic(u, cfg->napi_busy_poll_us);
+    if (!err)
+        err = uring_restrict(&u->ring, cfg->reads);
+    if (err) {
+        uring_fini(be);
+        return err;
+    }
+    describe(u, cfg->napi_busy_poll_us);
+    return 0;
 }
 
 /* By the thread that submits: it owns the ring and its registered descriptor from now on. */

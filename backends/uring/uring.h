@@ -39,7 +39,7 @@ struct uring {
 };
 
 const struct uring_caps *uring_caps(void);
-int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags);
+int uring_setup(struct io_uring *ring, unsigned entries, unsigned flags, unsigned sqpoll_idle_ms);
 int uring_restrict(struct io_uring *ring, bool reads); /* of one that is not enabled yet */
 int uring_features(struct sluice_backend_feature *out, int max);
 

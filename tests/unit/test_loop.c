@@ -318,6 +318,25 @@ Test(loop, connections_are_served_by_its_descriptor_alone)
     }
 }
 
+/* ---- what cannot be had ---- */
+
+Test(loop, polling_of_io_urings_is_refused_by_the_others)
+{
+    static const struct sluice_loop_config asked[] = {
+        {.backend = "ev", .napi_busy_poll_us = 50},
+        {.backend = "ev:poll", .sqpoll_idle_ms = 50},
+        {.event = "epoll", .sqpoll_idle_ms = 50},
+    };
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+        struct sluice_loop *none;
+        char why[200] = "";
+        cr_expect_eq(sluice_loop_create(&none, &asked[i], why, sizeof(why)), -ENOTSUP);
+        cr_expect_null(none);
+        cr_expect_not_null(strstr(why, "io_uring's: leave them at 0"), "%s", why);
+    }
+    cr_expect_eq(sluice_loop_create_on(&loop, &sluice_backend_sim, &asked[0], 1), -ENOTSUP);
+}
+
 /* ---- who may use it ---- */
 
 static void *turn_elsewhere(void *arg)
