@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What one end heard, and what it does when it hears it. */
 struct heard {
@@ -227,6 +228,19 @@ static inline void write_pattern(struct sluice_conn *c, size_t from, size_t byte
     for (size_t i = 0; i < bytes; i++)
         buf[i] = byte_at(from + i);
     cr_assert_eq(sluice_conn_write(c, buf, bytes), 0);
+}
+
+/* A file of it that nobody else sees: its descriptor. */
+static inline int pattern_file(size_t from, size_t bytes)
+{
+    FILE *file = tmpfile();
+    cr_assert_not_null(file);
+    for (size_t i = 0; i < bytes; i++)
+        cr_assert_neq(putc(byte_at(from + i), file), EOF);
+    int fd = dup(fileno(file));
+    cr_assert_eq(fclose(file), 0);
+    cr_assert_geq(fd, 0);
+    return fd;
 }
 
 static inline void expect_pattern(const struct heard *h, size_t bytes)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/tls.h>
+#include <unistd.h>
 
 #ifndef SOL_TLS
 #define SOL_TLS 282
@@ -105,6 +106,36 @@ EACH_TLS(conn_offload, first_words_are_not_lost)
         expect_pattern(&w.server, 20000);
         tls_world_close(&w);
     }
+}
+
+static int file_sent;
+
+static void on_file_sent(struct sluice_send *send, int result)
+{
+    (void)send;
+    file_sent = result == 0;
+}
+
+/* Encrypted by whoever has the keys, between what was written. */
+EACH_TLS(conn_offload, sends_a_file)
+{
+    enum { BYTES = 200000 };
+    struct conns_world w;
+    int fd = pattern_file(100, BYTES);
+    struct sluice_send file = {.file = fd, .bytes = BYTES, .done = on_file_sent};
+    file_sent = 0;
+    tls_world_open_as(&w, on, &small);
+    world_pair(&w);
+    write_pattern(w.server.conn, 0, 100);
+    cr_assert_eq(sluice_conn_send_file(w.server.conn, &file), 0);
+    cr_expect_eq(sluice_conn_write(w.server.conn, "x", 1), -EAGAIN);
+    TURN_UNTIL(&w, w.server.drained);
+    cr_expect_eq(file_sent, 1);
+    write_pattern(w.server.conn, 100 + BYTES, 100);
+    TURN_UNTIL(&w, w.client.count == BYTES + 200);
+    expect_pattern(&w.client, BYTES + 200);
+    close(fd);
+    tls_world_close(&w);
 }
 
 /* Room for no more than one connection: none of what TLS keeps of it grows with their number. */

@@ -146,26 +146,12 @@ EACH_WAY(aborted_in_done)
 
 #define FILE_BYTES 700000u
 
-/* Of the pattern; unlinked already. */
-static int pattern_file(size_t bytes)
-{
-    static uint8_t all[FILE_BYTES];
-    char path[] = "/tmp/sluice-test-XXXXXX";
-    int fd = mkstemp(path);
-    cr_assert_geq(fd, 0);
-    unlink(path);
-    for (size_t i = 0; i < bytes; i++)
-        all[i] = byte_at(i);
-    cr_assert_eq(write(fd, all, bytes), (ssize_t)bytes);
-    return fd;
-}
-
 /* Parts of one, between copies and what is sent from where it is: in call order. */
 EACH_WAY(a_file_leaves_in_its_place)
 {
     struct conns_world w;
     static uint8_t all[FILE_BYTES];
-    int fd = pattern_file(FILE_BYTES);
+    int fd = pattern_file(0, FILE_BYTES);
     struct sluice_send first = {.file = fd, .offset = 100, .bytes = 300000, .done = on_sent},
                        memory = {.data = all + 300100, .bytes = 100000, .done = on_sent},
                        second = {.file = fd, .offset = 400100, .bytes = 7, .done = on_sent},
@@ -201,7 +187,7 @@ EACH_WAY(a_file_leaves_before_the_end)
 {
     for (int by_close = 0; by_close < 2; by_close++) {
         struct conns_world w;
-        int fd = pattern_file(FILE_BYTES);
+        int fd = pattern_file(0, FILE_BYTES);
         struct sluice_send file = {.file = fd, .bytes = FILE_BYTES, .done = on_sent};
         sends_done_count = 0;
         open_way(&w, on);
@@ -224,7 +210,7 @@ EACH_WAY(a_file_leaves_before_the_end)
 EACH_WAY(a_file_that_cannot_be_had)
 {
     struct conns_world w;
-    int fd = pattern_file(100000), pair[2];
+    int fd = pattern_file(0, 100000), pair[2];
     char path[64];
     struct sluice_send file = {.file = fd, .offset = 90000, .bytes = 10001, .done = on_sent};
     sends_done_count = 0;
@@ -263,7 +249,7 @@ EACH_WAY(a_file_that_cannot_be_had)
 EACH_WAY(a_file_waits_for_the_peer)
 {
     struct conns_world w;
-    int fd = pattern_file(FILE_BYTES);
+    int fd = pattern_file(0, FILE_BYTES);
     struct sluice_send files[2] = {
         {.file = fd, .bytes = (size_t)1 << 40, .done = on_sent},
         {.file = fd, .bytes = 5, .done = on_sent},
