@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define REFUSED_WITHIN_NS 10000000 /* told so late at most */
+
 static struct libev *libev_of(struct sluice_backend *be)
 {
     SLUICE_CHECK(be->ops == &sluice_backend_ev);
@@ -74,6 +76,7 @@ static void park(struct libev *ev, struct libev_slot *slot)
 {
     if (ev_is_active(&slot->watcher))
         return;
+    ev->asked = true;
     ev_io_set(&slot->watcher, slot->op->fd, libev_interest(slot->op));
     ev_io_start(ev->loop, &slot->watcher);
 }
@@ -202,6 +205,7 @@ static void libev_cancel(struct sluice_backend *be, struct sluice_op *op)
 /* Ask for what is ready: at once, or when there is something. */
 static int look(struct libev *ev, int64_t timeout_ns)
 {
+    ev->timed_out = false;
     if (timeout_ns > 0) {
         ev_now_update(ev->loop); /* it counts from when it looked last */
         ev_timer_set(&ev->timer, (double)timeout_ns / 1e9, 0);
@@ -213,6 +217,18 @@ static int look(struct libev *ev, int64_t timeout_ns)
     return -libev_errno;
 }
 
+/* That the mechanism refuses a descriptor libev finds out on its way to sleep, and tells when it
+ * wakes: for what was asked for since, the first sleep is a short one. */
+static int sleep_until_ready(struct libev *ev, int64_t timeout_ns)
+{
+    bool in_two = ev->asked && (timeout_ns < 0 || timeout_ns > REFUSED_WITHIN_NS);
+    ev->asked = false;
+    int err = look(ev, in_two ? REFUSED_WITHIN_NS : timeout_ns);
+    if (!in_two || err || !ev->timed_out || ev->queue)
+        return err;
+    return look(ev, timeout_ns < 0 ? timeout_ns : timeout_ns - REFUSED_WITHIN_NS);
+}
+
 static int libev_poll(struct sluice_backend *be, int64_t timeout_ns, struct sluice_completion *out,
                       int max)
 {
@@ -222,7 +238,7 @@ static int libev_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     ev->looked = n == 0 || !ev->looked; /* what ended at once is told at once, every other time */
     if (n == max || !ev->looked)
         return n;
-    int err = look(ev, n > 0 ? 0 : timeout_ns);
+    int err = n > 0 || timeout_ns == 0 ? look(ev, 0) : sleep_until_ready(ev, timeout_ns);
     n += run_queue(ev, out + n, max - n);
     return n > 0 ? n : err;
 }
@@ -276,7 +292,9 @@ static uint64_t libev_region_lend(struct sluice_backend *be, struct sluice_regio
 
 static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
 {
-    (void)loop, (void)timer, (void)events; /* ev_run() has returned: that is all */
+    struct libev *ev = ev_userdata(loop);
+    (void)timer, (void)events;
+    ev->timed_out = true;
 }
 
 /* libev's lists grow as they are used. Once at their longest they never allocate again, except

@@ -33,6 +33,8 @@ struct libev {
     ev_timer timer;
     uint64_t turn;            /* counts calls of poll() */
     bool looked;              /* the last one asked what is ready */
+    bool asked;               /* for a descriptor, since the last sleep */
+    bool timed_out;           /* the last look, for want of anything ready */
     struct libev_slot *slots; /* ops_max */
     struct libev_slot *free;
     struct libev_slot *queue, **queue_end; /* worth an attempt, in that order */

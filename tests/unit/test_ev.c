@@ -419,6 +419,20 @@ Test(ev, what_the_kernel_will_not_watch_is_an_error)
     sluice_backend_destroy(be);
 }
 
+/* libev knows of it before it sleeps, and says it after. */
+Test(ev, a_refusal_waits_for_nothing_else, .timeout = 10)
+{
+    struct sluice_op op = {0};
+    struct sluice_completion c;
+    int bell = eventfd(0, EFD_CLOEXEC);
+    struct sluice_backend *be = create("epoll");
+    refuse_watches();
+    submit_poll(be, &op, bell, 0);
+    cr_assert_eq(be->ops->poll(be, -1, &c, 1), 1);
+    cr_expect_eq(c.result, -ENOMEM);
+    sluice_backend_destroy(be);
+}
+
 enum { FILLERS = 8 };
 
 /* A listener whose backlog is full: it answers nobody, until somebody takes one out. */
