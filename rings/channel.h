@@ -278,7 +278,8 @@ SLUICE_API void sluice_detach(struct sluice_client *c);
  *
  * @param timeout_ns  0 looks and returns, -1 has no limit.
  * @return what happened (bits of what), 0 after timeout_ns, or
- *         -EPIPE   the engine is gone and nothing is left to read;
+ *         -EPIPE   the engine is gone and nothing is left to read, or one of the two had no memory
+ *                  to wake the other: then attaching again may work;
  *         -EINTR   a signal came.
  * Observers poll every millisecond.
  */

@@ -16,6 +16,10 @@ int sluice_doorbell_open(struct sluice_doorbell *bell)
     int ends[2] = {-1, -1};
     int err = sluice_system_pipe(ends);
     *bell = (struct sluice_doorbell){.hear_fd = ends[0], .ring_fd = ends[1]};
+    if (err || (sluice_doorbell_ring(ends[1]) && sluice_doorbell_hear(ends[0]) == 1))
+        return err;
+    err = -errno;
+    sluice_doorbell_close(bell);
     return err;
 }
 
@@ -34,23 +38,24 @@ bool sluice_doorbell_ring(int ring_fd)
 }
 
 /* A signal that write(2) brings is pending when it returns, for this thread. */
-static void ring_with_signals_blocked(int ring_fd)
+static int ring_with_signals_blocked(int ring_fd)
 {
     sigset_t broken, before, pending;
     int number;
     sigemptyset(&broken);
     sigaddset(&broken, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &broken, &before);
-    bool gone = !sluice_doorbell_ring(ring_fd) && errno == EPIPE;
-    if (gone && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE))
+    int err = sluice_doorbell_ring(ring_fd) ? 0 : -errno;
+    if (err == -EPIPE && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE))
         sigwait(&broken, &number);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
 }
 
-void sluice_doorbell_ring_anyone(int ring_fd)
+int sluice_doorbell_ring_anyone(int ring_fd)
 {
-    if (sluice_system_ring(ring_fd) == -ENOTSUP)
-        ring_with_signals_blocked(ring_fd);
+    int err = sluice_system_ring(ring_fd);
+    return err == -ENOTSUP ? ring_with_signals_blocked(ring_fd) : err;
 }
 
 int sluice_doorbell_hear(int hear_fd)

@@ -12,15 +12,18 @@ struct sluice_doorbell {
     int hear_fd, ring_fd; /* -1: given away, or closed */
 };
 
-int sluice_doorbell_open(struct sluice_doorbell *bell); /* 0 or negative errno; then -1, -1 */
+/* 0 or negative errno; then -1, -1. What ringing takes is there from now on: a pipe keeps the page
+ * that it was written to. */
+int sluice_doorbell_open(struct sluice_doorbell *bell);
 void sluice_doorbell_close(struct sluice_doorbell *bell);
 
 /* Its hear_fd must be open in this process, or there is a SIGPIPE. False: it is full, and heard all
  * the same. */
 bool sluice_doorbell_ring(int ring_fd);
 
-/* Whoever hears may be gone: three system calls instead of one before Linux 6.18. */
-void sluice_doorbell_ring_anyone(int ring_fd);
+/* Whoever hears may be gone: three system calls instead of one before Linux 6.18. 0, -EAGAIN (full,
+ * and heard all the same), -EPIPE or another negative errno. */
+int sluice_doorbell_ring_anyone(int ring_fd);
 
 /* Takes what was rung: > 0, 0 when nobody is left who could ring, or negative errno (-EAGAIN). */
 int sluice_doorbell_hear(int hear_fd);

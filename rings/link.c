@@ -17,9 +17,10 @@
 
 #define HANDSHAKE_NS SLUICE_NS_PER_S /* longer, and it may lose its place to another */
 
-/* False: a client that does not take it is gone, or does not read what it was sent before. */
-static bool say(int fd, enum link_say what, const struct sluice_channel *ch, int error,
-                const int *fds, int fd_count)
+/* 0, or negative errno: the client is gone, or does not read what it was sent before, or there is
+ * no memory. */
+static int say(int fd, enum link_say what, const struct sluice_channel *ch, int error,
+               const int *fds, int fd_count)
 {
     struct link_message msg = {.magic = LINK_MAGIC,
                                .say = (uint16_t)what,
@@ -39,7 +40,7 @@ static bool say(int fd, enum link_say what, const struct sluice_channel *ch, int
         c->cmsg_len = CMSG_LEN(bytes);
         memcpy(CMSG_DATA(c), fds, bytes);
     }
-    return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(msg);
+    return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 const struct sluice_link sluice_no_link = {
@@ -247,8 +248,10 @@ static void hello(struct sluice_channel *ch, struct sluice_link *link,
                                    has_writer ? ch->writers[link->writer].memory_fd : -1,
                                [LINK_FD_HEAR] = link->bell.hear_fd,
                                [LINK_FD_RING] = link->rings.ring_fd};
-    say(link->fd, LINK_WELCOME, ch, 0, fds, has_writer ? LINK_FDS : 1);
-    link->state = LINK_WELCOMED;
+    if (say(link->fd, LINK_WELCOME, ch, 0, fds, has_writer ? LINK_FDS : 1))
+        sluice_link_end(ch, link);
+    else
+        link->state = LINK_WELCOMED;
 }
 
 /* Only now: before the client had mapped its memory the seal would have locked it out as well. A
@@ -261,8 +264,9 @@ static void mapped(struct sluice_channel *ch, struct sluice_link *link)
         return;
     }
     attached(ch, link);
-    say(link->fd, LINK_READY, ch, 0, NULL, 0);
-    if (link->writer >= 0)
+    if (say(link->fd, LINK_READY, ch, 0, NULL, 0))
+        sluice_link_end(ch, link);
+    else if (link->writer >= 0)
         hear_rings(link);
 }
 
