@@ -61,17 +61,18 @@ static int init_files(struct uring *u, uint32_t files_max)
     return 0;
 }
 
-static void describe(struct uring *u, uint32_t napi_us)
+static void describe(struct uring *u, uint32_t napi_us, bool small)
 {
     unsigned f = u->caps.setup_flags;
-    snprintf(u->base.detail, sizeof(u->base.detail), "%s%s%s%s%s",
+    snprintf(u->base.detail, sizeof(u->base.detail), "%s%s%s%s%s%s",
              f & IORING_SETUP_SQPOLL          ? "a thread of the kernel's submits"
              : f & IORING_SETUP_DEFER_TASKRUN ? "deferred task work"
              : f & IORING_SETUP_COOP_TASKRUN  ? "cooperative task work"
                                               : "plain set-up",
              u->caps.inc_buffers ? ", incremental buffers" : "",
              u->caps.credit ? ", receive credit" : "", napi_us ? ", NAPI busy polling" : "",
-             u->files_max ? ", registered files" : "");
+             u->files_max ? ", registered files" : "",
+             small ? ", a small ring (RLIMIT_MEMLOCK)" : "");
 }
 
 /* Task work is that thread's then, and a SEND says itself that it took all: the heads of the rings
@@ -117,7 +118,8 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
     /* More ops than entries are submitted in several calls. */
     unsigned entries = cfg->ops_max < URING_ENTRIES_MAX ? cfg->ops_max : URING_ENTRIES_MAX;
     int err = uring_setup(&u->ring, entries, flags, cfg->sqpoll_idle_ms);
-    if (err == -ENOMEM) /* charged to RLIMIT_MEMLOCK: once more, smaller */
+    bool small = err == -ENOMEM;
+    if (small) /* charged to RLIMIT_MEMLOCK: once more, smaller */
         err = uring_setup(&u->ring, 16, flags, cfg->sqpoll_idle_ms);
     if (err)
         return err;
@@ -132,7 +134,7 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
         uring_fini(be);
         return err;
     }
-    describe(u, cfg->napi_busy_poll_us);
+    describe(u, cfg->napi_busy_poll_us, small);
     return 0;
 }
 
