@@ -238,6 +238,8 @@ static void arrived(struct sluice_rx *rx, uint32_t bytes, uint64_t seen, uint64_
 static bool shake_hands(struct sluice_rx *rx, struct sluice_tls_input *in)
 {
     struct sluice_secure *s = rx->secure;
+    if (!sluice_life_receives(rx->life)) /* it closes: this came before its RECV had ended */
+        return false;
     uint64_t end = sluice_secure_at(&s->raw_head) + in->bytes;
     int rc = s->provider->handshake(s->session, in);
     sluice_secure_move(&s->raw_head, end - in->bytes);

@@ -266,7 +266,7 @@ static bool work(struct sluice_source *src)
     show_inbox(t);
     did |= sluice_tx_work(&t->tx);
     const uint8_t *output;
-    if (!t->tx.sending && t->secure.offload.by_record &&
+    if (!t->tx.sending && t->secure.offload.by_record && t->life.state == SLUICE_CONN_HANDSHAKING &&
         t->secure.session->state == SLUICE_TLS_OPEN && !sluice_secure_output(&t->secure, &output))
         offload(t);
     if (t->tls_failed && !t->tx.sending && !t->secure.offload.notify_due &&
