@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
+import faults  # noqa: E402
 import processes  # noqa: E402
 import tap_reader  # noqa: E402
 from tap_reader import FAILED, PASSED, SKIPPED, Point  # noqa: E402
@@ -398,6 +399,7 @@ def parse_arguments():
                         help="only the test of this name (repeatable)")
     parser.add_argument("--long", action="store_true", help="longer campaigns (SLUICE_LONG=1)")
     parser.add_argument("--list", action="store_true", help="show the tests, run nothing")
+    parser.add_argument("--faults", metavar="FILE", help="bring the fault matrix up to date (tests/faults.md)")
     parser.add_argument("--tap", action="store_true", help="report as TAP")
     parser.add_argument("--started", type=float, metavar="EPOCH_S", default=time.time(),
                         help="count the total time from this moment")
@@ -407,8 +409,8 @@ def parse_arguments():
 def main():
     """Find, choose, run, report."""
     options = parse_arguments()
-    tests = [t for build in options.builds for t in tests_of(build) if chosen(t, options)]
-    tests.sort(key=Test.rank)
+    known = [t for build in options.builds for t in tests_of(build)]
+    tests = sorted((t for t in known if chosen(t, options)), key=Test.rank)
     for test in tests:
         test.parallel = test.parallel and not test.suites & SERIAL_SUITES
         test.timeout_s *= LONG_TIMEOUT_FACTOR if options.long else 1
@@ -424,6 +426,8 @@ def main():
     run_all(tests, options, report)
     if not tests:
         print("run.py: no test matches")
+    if options.faults:
+        faults.write(options.faults, report.outcomes, known)
     return 0 if report.close(options.started) else 1
 
 

@@ -115,6 +115,7 @@ struct conformance_case {
     X(late_cancel_spares_the_next_life) \
     X(op_lives_many_times) \
     X(no_room_for_another_op) \
+    X(row_58_more_than_the_submission_queue_holds) \
     X(many_complete_at_once) \
     X(shorter_names_for_files) \
     X(file_names_run_out_and_come_back) \
@@ -122,12 +123,12 @@ struct conformance_case {
     X(poll_waits_about_that_long) \
     X(poll_returns_early_for_a_completion) \
     X(nothing_is_lost_without_timeout) \
-    X(signal_ends_a_poll_with_nothing) \
+    X(row_57_signal_ends_a_poll_with_nothing) \
     X(region_one_shot) \
-    X(region_multi_wraps) \
+    X(row_56_region_multi_wraps) \
     X(region_one_shot_wraps) \
-    X(region_multi_exhausted) \
-    X(region_one_shot_exhausted) \
+    X(row_55_region_multi_exhausted) \
+    X(row_55_region_one_shot_exhausted) \
     X(region_survives_its_connection) \
     X(region_recv_cancelled) \
     X(region_end_and_reset) \
@@ -135,7 +136,7 @@ struct conformance_case {
     X(pool_one_at_a_time) \
     X(pool_takes_no_more_than_asked) \
     X(pool_waiting_holds_none) \
-    X(pool_runs_out_and_loses_nothing) \
+    X(row_55_pool_runs_out_and_loses_nothing) \
     X(pool_ends_take_no_buffer) \
     X(pool_recv_cancelled) \
     X(read_where_it_is_asked) \

@@ -232,6 +232,28 @@ void no_room_for_another_op(struct fixture *f) /* (7) */
     close(fd);
 }
 
+/* More is asked for between two polls than any queue on the way to the kernel holds. */
+void row_58_more_than_the_submission_queue_holds(struct fixture *f) /* (5) (7) */
+{
+    struct case_op ops[CASE_OPS_MAX] = {0};
+    struct pair p;
+    case_pair_open(f, &p);
+    for (int i = 0; i < CASE_OPS_MAX; i++) {
+        case_op_init(&ops[i], SLUICE_OP_POLL, p.fd);
+        ops[i].op.poll.events = POLLIN;
+        case_submit(f, &ops[i]);
+    }
+    for (int i = 0; i < CASE_OPS_MAX; i += 2)
+        case_cancel(f, &ops[i]);
+    for (int i = 0; i < CASE_OPS_MAX; i += 2)
+        EXPECT(case_finish(f, &ops[i]) == -ECANCELED);
+    EXPECT(f->be->in_flight == CASE_OPS_MAX / 2);
+    case_peer_send(f, p.peer, 0, 1);
+    for (int i = 1; i < CASE_OPS_MAX; i += 2)
+        EXPECT((case_finish(f, &ops[i]) & POLLIN) && ops[i].completions == 1);
+    case_pair_close(f, &p);
+}
+
 /* More complete at once than one poll hands back, and than one enter runs. (1) */
 void many_complete_at_once(struct fixture *f)
 {
@@ -383,7 +405,7 @@ static void on_signal(int number)
     (void)number;
 }
 
-void signal_ends_a_poll_with_nothing(struct fixture *f)
+void row_57_signal_ends_a_poll_with_nothing(struct fixture *f)
 {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGUSR1, &action, NULL);

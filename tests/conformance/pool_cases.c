@@ -156,7 +156,7 @@ void pool_waiting_holds_none(struct fixture *f)
 }
 
 /* (13) */
-void pool_runs_out_and_loses_nothing(struct fixture *f)
+void row_55_pool_runs_out_and_loses_nothing(struct fixture *f)
 {
     struct pair p;
     struct case_op recv = {0};

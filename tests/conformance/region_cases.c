@@ -109,7 +109,7 @@ static void region_wraps(struct fixture *f, bool one_shot, uint16_t flags)
     case_pair_close(f, &p);
 }
 
-void region_multi_wraps(struct fixture *f)
+void row_56_region_multi_wraps(struct fixture *f)
 {
     region_wraps(f, false, SLUICE_OP_MULTI);
 }
@@ -164,12 +164,12 @@ static void region_exhausted(struct fixture *f, bool one_shot, uint16_t flags)
     case_pair_close(f, &p);
 }
 
-void region_multi_exhausted(struct fixture *f)
+void row_55_region_multi_exhausted(struct fixture *f)
 {
     region_exhausted(f, false, SLUICE_OP_MULTI);
 }
 
-void region_one_shot_exhausted(struct fixture *f)
+void row_55_region_one_shot_exhausted(struct fixture *f)
 {
     region_exhausted(f, true, 0);
 }

@@ -25,7 +25,7 @@ def noise(size):
 
 
 @test
-def run_takes_libev_and_says_why():
+def row_51_run_takes_libev_and_says_why():
     """The open line, stat and probe agree; bytes go both ways."""
     data = noise(3 << 20)
     for error, why in REFUSALS.items():
@@ -69,7 +69,7 @@ def a_sleeping_engine_without_io_uring_ends_at_a_signal():
 
 
 @test
-def named_backends_do_not_change():
+def row_51_named_backends_do_not_change():
     with World() as w, w.listen() as listener:
         url = url_of(listener)
         for error in REFUSALS:

@@ -20,7 +20,7 @@ def counts_rings():
 
 
 @test
-def memlock_too_low():
+def row_52_memlock_too_low():
     """For io_uring itself, and for --mlock: each line names the limit and how to raise it."""
     with as_nobody() as (w, mine):
         url = w.serve(lambda peer: peer.sendall(b"fine"))
@@ -65,7 +65,7 @@ def row_61_too_few_descriptors():
 
 
 @test
-def memlock_is_no_reason_to_take_libev():
+def row_52_memlock_is_no_reason_to_take_libev():
     """An error with auto too; asked for, libev needs none of it."""
     with as_nobody() as (w, mine):
         url = w.serve(lambda peer: peer.sendall(b"fine"))

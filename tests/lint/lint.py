@@ -14,6 +14,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import faults
 import includes
 from tap import build_dir, fail, main, skip, source_dir, test
 
@@ -232,6 +234,20 @@ def scripts_are_executable():
             offences.append(f"{name}:1: " + ("has #! but is not executable" if script else
                                              "is executable but has no #!"))
     none_of(offences)
+
+
+@test
+def every_fault_has_a_test_or_a_reason():
+    """tests/faults.txt against the names of the tests; and that faults.md is of this table."""
+    rows, tested = faults.read_rows(), faults.rows_of_sources()
+    written = "\n".join(lines_of("tests/faults.md"))
+    none_of([f"tests/faults.txt: row {n} has no test, and no reason" for n, row in sorted(rows.items())
+             if n not in tested and not row.no_test] +
+            [f"tests/faults.txt: row {n} has a test: its reason for none is old" for n, row in sorted(rows.items())
+             if n in tested and row.no_test] +
+            [f"tests: row {n}: not in tests/faults.txt" for n in sorted(tested - set(rows))] +
+            [f"tests/faults.md: row {n} is not the table's: tests/run.py BUILD --faults tests/faults.md"
+             for n, row in sorted(rows.items()) if f"## {n}: {row.fault}\n\n{row.outcome}\n" not in written])
 
 
 @test

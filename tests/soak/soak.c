@@ -190,6 +190,7 @@ static void report(struct soak *soak, uint64_t engines, const struct usage *warm
            (unsigned long long)now->maps, (unsigned long long)warm->maps);
     tap_ok(now->rss_kib <= warm->rss_kib + RSS_SLACK_KIB, "resident: %llu KiB, %llu at first",
            (unsigned long long)now->rss_kib, (unsigned long long)warm->rss_kib);
+    tap_ok(tap.failed == 0, "row 77: nothing is lost, nothing piles up");
 }
 
 int main(int argc, char **argv)
