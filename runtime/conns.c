@@ -160,6 +160,12 @@ int sluice_conns_create(struct sluice_conns **out, struct sluice_loop *loop,
     return 0;
 }
 
+static bool is_over(const void *what)
+{
+    const struct sluice_conns *conns = what;
+    return conns->used == 0 && conns->listening == 0;
+}
+
 void sluice_conns_destroy(struct sluice_conns *conns)
 {
     if (!conns)
@@ -170,10 +176,8 @@ void sluice_conns_destroy(struct sluice_conns *conns)
     for (uint32_t i = 0; i < conns->max; i++)
         if (conns->all[i].magic)
             sluice_conn_abort(&conns->all[i]);
-    int n = 0;
-    while ((conns->used || conns->listening) && n >= 0)
-        n = sluice_loop_turn(conns->loop);
-    SLUICE_CHECK(conns->used == 0 && conns->listening == 0); /* by the thread that ran the loop */
+    bool over = sluice_loop_turn_until(conns->loop, is_over, conns);
+    SLUICE_CHECK(over); /* by the thread that ran the loop */
     for (int kind = 0; kind < LEASE_KINDS; kind++)
         SLUICE_CHECK(conns->leases[kind].leased == 0); /* retained, and not released */
     sluice_loop_remove_source(conns->loop, &conns->source);

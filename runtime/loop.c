@@ -16,6 +16,7 @@
 #define RECV_BUF_BYTES_DEFAULT 4096u
 #define FILES_MAX              64u
 #define SPIN_NS_DEFAULT        (50 * SLUICE_NS_PER_US)
+#define FAILURES_MAX           1000 /* of turns, before what should end is given up */
 #define SLEPT_NS               (5 * SLUICE_NS_PER_US) /* less, and what woke us was there already */
 
 /* A TSC read serves; the simulation has a clock of its own. */
@@ -163,7 +164,7 @@ static void drain_ops(struct sluice_loop *loop)
 {
     sluice_watch_stop(&loop->wake, NULL);
     int n = 0;
-    for (int tries = 0; loop->be->in_flight && tries < 1000 && n >= 0; tries++) {
+    for (int tries = 0; loop->be->in_flight && tries < FAILURES_MAX && n >= 0; tries++) {
         n = loop->be->ops->poll(loop->be, (int64_t)SLUICE_NS_PER_MS, loop->completions,
                                 LOOP_COMPLETIONS_MAX);
         tell(loop, n);
@@ -256,6 +257,15 @@ static int turn(struct sluice_loop *loop, int64_t timeout_ns)
     did |= run_posts(loop);
     loop->worked = did;
     return did;
+}
+
+bool sluice_loop_turn_until(struct sluice_loop *loop, bool (*over)(const void *what),
+                            const void *what)
+{
+    int failures = 0;
+    while (!over(what) && failures < FAILURES_MAX)
+        failures += sluice_loop_turn(loop) < 0;
+    return over(what);
 }
 
 static int64_t until_next_timer(struct sluice_loop *loop)

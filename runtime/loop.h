@@ -75,6 +75,10 @@ int sluice_loop_create_on(struct sluice_loop **out, const struct sluice_backend_
 void sluice_loop_add_source(struct sluice_loop *loop, struct sluice_source *src);
 void sluice_loop_remove_source(struct sluice_loop *loop, struct sluice_source *src);
 
+/* Turns it until that is over, also past errors that pass. False: they do not, and it is not. */
+bool sluice_loop_turn_until(struct sluice_loop *loop, bool (*over)(const void *what),
+                            const void *what);
+
 /* Before a deadline is counted from now: the last turn may be long ago. */
 void sluice_loop_refresh_now(struct sluice_loop *loop);
 

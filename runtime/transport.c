@@ -379,6 +379,12 @@ int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *l
     return 0;
 }
 
+static bool is_over(const void *what)
+{
+    const struct sluice_transport *t = what;
+    return !t->doorman.watching && sluice_life_is_over(&t->life);
+}
+
 void sluice_transport_destroy(struct sluice_transport *t)
 {
     if (!t)
@@ -391,13 +397,13 @@ void sluice_transport_destroy(struct sluice_transport *t)
         sluice_life_set_state(&t->life, SLUICE_CONN_CLOSED);
     sluice_life_close(&t->life, SLUICE_REASON_LOCAL_CLOSE, 0);
     sluice_doorman_stop(&t->doorman);
-    while (t->doorman.watching || !sluice_life_is_over(&t->life))
-        if (sluice_loop_turn(t->loop) < 0)
-            break;
+    bool over = sluice_loop_turn_until(t->loop, is_over, t);
     sluice_crew_stop(&t->crew);
     sluice_loop_remove_source(t->loop, &t->source);
     if (t->loop->preferred == &t->source)
         t->loop->preferred = NULL;
+    if (!over)
+        return; /* no op of it ends any more: what the kernel may write to stays */
     sluice_rx_fini(&t->rx);
     sluice_secure_fini(&t->secure);
     sluice_detach(t->upstream);
