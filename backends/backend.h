@@ -184,7 +184,7 @@ static inline size_t sluice_pool_room(const struct sluice_pool *pool, const stru
 struct sluice_backend_feature {
     const char *name;
     bool have;
-    char detail[120];
+    char detail[160];
 };
 
 struct sluice_backend_config {
@@ -296,7 +296,7 @@ struct sluice_backend {
     struct sluice_pool pool;
     int fd_limit;     /* an op on a descriptor from here on ends with -ERANGE */
     char name[16];    /* "uring", "ev:epoll" */
-    char detail[128]; /* which features are in use, for people */
+    char detail[160]; /* which features are in use, for people */
 };
 
 extern const struct sluice_backend_ops sluice_backend_uring;
