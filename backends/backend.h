@@ -184,7 +184,7 @@ static inline size_t sluice_pool_room(const struct sluice_pool *pool, const stru
 struct sluice_backend_feature {
     const char *name;
     bool have;
-    char detail[160];
+    char detail[120];
 };
 
 struct sluice_backend_config {

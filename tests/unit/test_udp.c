@@ -239,19 +239,6 @@ Test(udp, multicast_of_everybody_and_of_one_source)
     }
 }
 
-Test(udp, the_simulation_has_none)
-{
-    static const struct sluice_udp_events none = {0};
-    const struct sockaddr_in local = {.sin_family = AF_INET};
-    const struct sluice_udp_config cfg = {.local = (const struct sockaddr *)&local,
-                                          .local_bytes = sizeof(local)};
-    struct sluice_udp *u;
-    cr_assert(loops_open("sim", &(struct sluice_loop_config){0}));
-    cr_expect_eq(sluice_udp_create(&u, loop, &cfg, &none, NULL), -ENOTSUP);
-    cr_expect_null(u);
-    loops_close();
-}
-
 Test(udp, what_cannot_be_opened_is_said)
 {
     FOR_EACH_BACKEND
