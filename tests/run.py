@@ -35,9 +35,11 @@ SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "models
 SERIAL_SUITES = {"serial", "bench"}
 # LSan of a process that was killed while it looked for leaks: no finding.
 NO_REPORT = re.compile(r"^==\d+==Unable to get registers from thread \d+\.$", re.MULTILINE)
+TOLD_SUITES = {"fuzz", "coverage"}  # what their points say is shown
 LONG_SUITES = {"long"}  # only with --long
 LONG_TIMEOUT_FACTOR = 10
 GUEST_TIMEOUT_FACTOR = 4  # tests/vm sets TESTS_GUEST: all is slower there
+MEMCHECK_TIMEOUT_FACTOR = 10
 SKIP_EXIT_CODE = 77
 SHOWN_LINES = 60
 
@@ -51,6 +53,12 @@ SANITIZERS = {
 }
 REPORT_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer",
                 ": runtime error: ")
+
+# --memcheck: valgrind does not see what the kernel writes by io_uring, so that is refused, and libev
+# and the simulation do all. Criterion wants memory where valgrind has its own: as in the guests,
+# tests/vm/criterion.c stands in for it.
+MEMCHECK = ["valgrind", "--quiet", "--trace-children=yes", "--leak-check=full",
+            "--show-leak-kinds=definite", "--vgdb=no", "--num-callers=30"]
 
 
 @dataclass
@@ -66,6 +74,7 @@ class Test:
     suites: set
     parallel: bool
     protocol: str
+    logs: str
 
     def rank(self):
         """Fast suites first, then in the order of the build."""
@@ -74,12 +83,12 @@ class Test:
 
     def log(self, kind):
         """Path of one of its logs."""
-        return os.path.join(self.build, "test-logs", f"{self.name}.{kind}")
+        return os.path.join(self.build, "test-logs", self.logs, f"{self.name}.{kind}")
 
     def alone(self, options):
         """How to run just this one again."""
-        long = " --long" if options.long else ""
-        return f"{shown(sys.argv[0])} {shown(self.build)} --only {self.name}{long}"
+        flags = (" --long" if options.long else "") + (" --memcheck" if options.memcheck else "")
+        return f"{shown(sys.argv[0])} {shown(self.build)} --only {self.name}{flags}"
 
 
 @dataclass
@@ -124,7 +133,7 @@ def read_text(path):
         return ""
 
 
-def tests_of(build):
+def tests_of(build, logs):
     """All tests of a build directory, as meson knows them."""
     answer = subprocess.run(["meson", "introspect", "--tests", build], capture_output=True,
                             text=True, check=False)
@@ -133,7 +142,7 @@ def tests_of(build):
     return [Test(build=os.path.abspath(build), name=row["name"], cmd=row["cmd"], env=row["env"],
                  workdir=row["workdir"] or os.path.abspath(build), timeout_s=row["timeout"],
                  suites={s.split(":")[-1] for s in row["suite"]}, parallel=row["is_parallel"],
-                 protocol=row["protocol"])
+                 protocol=row["protocol"], logs=logs)
             for row in json.loads(answer.stdout)]
 
 
@@ -145,6 +154,8 @@ def chosen(test, options):
         return False
     if test.suites & LONG_SUITES and not options.long:
         return False
+    if options.memcheck and os.path.basename(test.cmd[0]).startswith("python"):
+        return False
     return not (test.suites | {test.name}) & set(options.exclude)
 
 
@@ -155,17 +166,21 @@ def environment(test, options, private):
                 "PYTHONDONTWRITEBYTECODE": "1", processes.MARK: private})
     if options.long:
         env["SLUICE_LONG"] = "1"
+    if options.memcheck:
+        env["LD_LIBRARY_PATH"] = os.path.join(test.build, "tests", "vm")
     for name, value in SANITIZERS.items():
         env[name] = f"{value}:log_path={test.log('sanitizer')}"
     env.update(test.env)
     return env
 
 
-def command(test):
+def command(test, options):
     """The command line; Criterion writes its TAP to a file, one test at a time."""
+    under = [os.path.join(test.build, "tests", "refuse"), "ENOSYS", *MEMCHECK,
+             f"--log-file={test.log('sanitizer')}.%p"] if options.memcheck else []
     if "criterion" in test.suites:
-        return test.cmd + [f"--tap={test.log('tap')}", "-j1"]
-    return test.cmd
+        return [*under, *test.cmd, f"--tap={test.log('tap')}", "-j1"]
+    return [*under, *test.cmd]
 
 
 def remove_logs(test):
@@ -181,7 +196,7 @@ def remove_logs(test):
 def start_and_wait(test, options, private, running):
     """Run the process to its end or its time limit; nothing of it is left alive."""
     with open(test.log("out"), "wb") as out, open(test.log("err"), "wb") as err:
-        child = subprocess.Popen(command(test), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+        child = subprocess.Popen(command(test, options), stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                  cwd=test.workdir, env=environment(test, options, private),
                                  start_new_session=True)
     running[child.pid] = private
@@ -200,7 +215,7 @@ def sanitizer_reports(test):
     folder, stem = os.path.split(test.log("sanitizer"))
     reports = [read_text(os.path.join(folder, entry)) for entry in sorted(os.listdir(folder))
                if entry.startswith(stem)]
-    reports = [text for text in reports if set(text.strip().split("\n")) - set(NO_REPORT.findall(text))]
+    reports = [text for text in reports if set(text.split("\n")) - {"", *NO_REPORT.findall(text)}]
     stderr = read_text(test.log("err"))
     if any(mark in stderr for mark in REPORT_MARKS):
         reports.append(stderr)
@@ -329,8 +344,8 @@ class Report:
                 print(f"failed: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
                       f"{point.name}")
         for outcome in self.outcomes:
-            for point in outcome.of(PASSED) if "fuzz" in outcome.test.suites else []:
-                print(f"fuzzed: {outcome.test.name}: {point.name}")
+            for point in outcome.of(PASSED) if outcome.test.suites & TOLD_SUITES else []:
+                print(f"{outcome.test.name}: {point.name}")
         minutes, seconds = divmod(round(time.time() - began), 60)
         print(f"total time: {minutes} min {seconds:02} s")
         passed, failed, skipped = (sum(o.count(s) for o in self.outcomes)
@@ -398,6 +413,8 @@ def parse_arguments():
     parser.add_argument("--only", action="append", default=[], metavar="TEST",
                         help="only the test of this name (repeatable)")
     parser.add_argument("--long", action="store_true", help="longer campaigns (SLUICE_LONG=1)")
+    parser.add_argument("--memcheck", action="store_true",
+                        help="under valgrind, without io_uring; no Python scripts")
     parser.add_argument("--list", action="store_true", help="show the tests, run nothing")
     parser.add_argument("--faults", metavar="FILE", help="bring the fault matrix up to date (tests/faults.md)")
     parser.add_argument("--tap", action="store_true", help="report as TAP")
@@ -409,11 +426,13 @@ def parse_arguments():
 def main():
     """Find, choose, run, report."""
     options = parse_arguments()
-    known = [t for build in options.builds for t in tests_of(build)]
+    logs = "memcheck" if options.memcheck else ""
+    known = [t for build in options.builds for t in tests_of(build, logs)]
     tests = sorted((t for t in known if chosen(t, options)), key=Test.rank)
     for test in tests:
         test.parallel = test.parallel and not test.suites & SERIAL_SUITES
         test.timeout_s *= LONG_TIMEOUT_FACTOR if options.long else 1
+        test.timeout_s *= MEMCHECK_TIMEOUT_FACTOR if options.memcheck else 1
         test.timeout_s *= GUEST_TIMEOUT_FACTOR if "TESTS_GUEST" in os.environ else 1
     if options.list:
         for test in tests:

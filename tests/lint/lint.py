@@ -11,47 +11,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import faults
 import includes
-from tap import build_dir, fail, main, skip, source_dir, test
+from sources import (BUILD, C_FILES, FILES, INTERNAL, LIBRARY_FILES, ROOT, STRICT, all_at_once,
+                     none_of, objection)
+from tap import fail, main, skip, test
 
-ROOT = source_dir()
-BUILD = build_dir()
 SHARED_LIB = os.path.join(BUILD, "libsluice.so")
 
 LINES_MAX = 700
 TOP_LEVEL = {"runtime", "backends", "tls", "rings", "tests", "tools", "meson.build",
              "meson_options.txt", "README.md", "LICENSE"}
-LIBRARY = ("runtime/", "backends/", "tls/", "rings/", "tools/")
-STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-INTERNAL = ["-std=gnu11", "-D_GNU_SOURCE", *STRICT, "-Wconversion", "-Wshadow",
-            "-Wstrict-prototypes", "-Wswitch-enum", "-Wmissing-prototypes",
-            *(f"-I{ROOT}/{folder}" for folder in ("", "runtime")),
-            *(f"-I{BUILD}/include{folder}" for folder in ("", "/sluice"))]
 
 # Written so that this file does not hold the words itself.
 LEFTOVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")
 FROM_OPENSSL = re.compile(r"(?:SSL|TLS|X509|BIO|ERR|EVP|OPENSSL|OpenSSL|OSSL|ASN1|GENERAL|CRYPTO|"
                           r"PEM|RSA|EC|HMAC|i2d|d2i)_")
 MACHINE_PATH = re.compile(r"(?<![\w.$}*-])/(?:work|root|home/\w+|Users/\w+)/")
-
-
-def git_files():
-    """Every file that is or would be part of the repository."""
-    answer = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached",
-                             "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
-                            text=True, check=True)
-    return sorted({name for name in answer.stdout.split("\0")
-                   if name and os.path.isfile(os.path.join(ROOT, name))})
-
-
-FILES = git_files()
-C_FILES = [name for name in FILES if name.endswith((".c", ".h"))]
-LIBRARY_FILES = [name for name in C_FILES if name.startswith(LIBRARY)]
 
 
 def lines_of(name):
@@ -63,39 +42,20 @@ def lines_of(name):
         return []
 
 
-def none_of(offences):
-    """Pass when the list is empty, else show it."""
-    if offences:
-        fail("\n".join(offences))
-
-
 def search(pattern, names):
     """file:line of each line that matches."""
     return [f"{name}:{number}: {line.strip()}" for name in names
             for number, line in enumerate(lines_of(name), 1) if pattern.search(line)]
 
 
-def run_compiler(command, text=""):
-    """What the compiler says; empty when it has no objection."""
-    answer = subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT,
-                            check=False)
-    return "" if answer.returncode == 0 else answer.stderr
-
-
 def compile_text(compiler, arguments, text, language):
     """What the compiler says about a text."""
-    return run_compiler([compiler, *arguments, "-x", language, "-fsyntax-only", "-"], text)
+    return objection([compiler, *arguments, "-x", language, "-fsyntax-only", "-"], text)
 
 
 def compile_file(compiler, arguments, name):
     """What the compiler says about a file."""
-    return run_compiler([compiler, *arguments, "-fsyntax-only", name])
-
-
-def all_at_once(function, jobs):
-    """Results of function(*job), two at a time, without the empty ones."""
-    with ThreadPoolExecutor(2) as pool:
-        return [result for result in pool.map(lambda job: function(*job), jobs) if result]
+    return objection([compiler, *arguments, "-fsyntax-only", name])
 
 
 def public_headers():
