@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -219,6 +220,34 @@ Test(handshake, silent_clients_lose_their_places)
     sluice_detach(up);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX - 1; i++)
         close(silent[i]);
+    sluice_channel_destroy(ch);
+}
+
+/* The spare descriptor serves to say it, each time anew. */
+Test(handshake, row_61_a_client_is_told_that_the_engine_has_no_descriptor_left)
+{
+    struct sluice_channel *ch;
+    struct rlimit usual;
+    int taken[64];
+    cr_assert_eq(sluice_channel_create(&ch, &small), 0);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    for (int i = 0; i < 2; i++) {
+        int fd = sluice_rendezvous_connect(NAME);
+        cr_assert_geq(fd, 0);
+        for (int n = 0; n < 64; n++)
+            taken[n] = dup(fd);
+        const struct rlimit low = {.rlim_cur = (rlim_t)taken[63] + 1, .rlim_max = usual.rlim_max};
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+        cr_assert_gt(serve_once(ch, 1000), 0);
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &usual), 0);
+        for (int n = 0; n < 64; n++)
+            close(taken[n]);
+        struct link_message got = {0};
+        cr_expect_eq(recv(fd, &got, sizeof(got), MSG_DONTWAIT), (ssize_t)sizeof(got));
+        cr_expect_eq(got.say, LINK_REFUSED);
+        cr_expect_eq(got.error, -EMFILE);
+        close(fd);
+    }
     sluice_channel_destroy(ch);
 }
 
