@@ -263,11 +263,12 @@ EACH_WAY(a_file_waits_for_the_peer)
     cr_assert_eq(sluice_conn_send_file(w.client.conn, &files[0]), 0);
     cr_assert_eq(sluice_conn_send_file(w.client.conn, &files[1]), 0);
     size_t queued = 0;
-    for (int i = 0; i < 100 && queued != sluice_conn_queued(w.client.conn); i++) {
+    int passes = 0; /* until the socket holds as much as it will */
+    for (; queued != sluice_conn_queued(w.client.conn) && passes < 100; passes++) {
         queued = sluice_conn_queued(w.client.conn);
-        world_pass(&w, 50 * SLUICE_NS_PER_MS);
+        world_pass(&w, 20 * SLUICE_NS_PER_MS);
     }
-    cr_expect_eq(sluice_conn_queued(w.client.conn), queued, "it goes on though nobody reads");
+    cr_expect_lt(passes, 100, "it goes on though nobody reads");
     cr_expect_gt(queued, (size_t)1 << 39);
     cr_expect_eq(sends_done_count, 0);
     sluice_conn_abort(w.client.conn);
