@@ -16,7 +16,8 @@ int sluice_system_pair(int type, int pair[2]); /* non-blocking */
 
 int sluice_system_pipe(int ends[2]); /* [0] is read; close-on-exec, non-blocking */
 
-/* One byte into a pipe that nobody may read any more: no SIGPIPE. -ENOTSUP where the system cannot. */
+/* One byte into a pipe that nobody may read any more: no SIGPIPE. -ENOTSUP where the system cannot.
+ */
 int sluice_system_ring(int pipe_fd);
 
 /* Who is at the other end of a Unix socket. pid: 0 where the system does not say. */
