@@ -173,7 +173,7 @@ static int keys_of_1_2(struct openssl_session *o, enum sluice_tls_direction d,
     int err = derive(OSSL_KDF_NAME_TLS1_PRF, params, block, 2 * (out->key_bytes + iv_bytes));
     if (!err) {
         memcpy(out->key, block + (is_client ? 0 : out->key_bytes), out->key_bytes);
-        memcpy(out->iv, block + 2 * out->key_bytes + (is_client ? 0 : iv_bytes), iv_bytes);
+        memcpy(out->iv, block + 2 * (size_t)out->key_bytes + (is_client ? 0 : iv_bytes), iv_bytes);
     }
     sluice_system_wipe(block, sizeof(block));
     sluice_system_wipe(master, sizeof(master));
