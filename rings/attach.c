@@ -211,8 +211,6 @@ int sluice_client_open(struct sluice_client **out, enum sluice_role role, const 
     int err = map_engine(c, fds[LINK_FD_ENGINE]);
     if (!err && role != SLUICE_OBSERVER)
         err = map_writer(c, fds[LINK_FD_WRITER]);
-    if (!err && role != SLUICE_OBSERVER)
-        err = sluice_doorbell_block(c->hear_fd);
     if (!err)
         err = set_cursor(c);
     close(fds[LINK_FD_ENGINE]);

@@ -5,7 +5,6 @@
 #include "base/system.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -68,14 +67,8 @@ int sluice_doorbell_hear(int hear_fd)
 int sluice_doorbell_wait(int hear_fd, int ms)
 {
     struct pollfd bell = {.fd = hear_fd, .events = POLLIN};
-    int n = ms >= 0 ? poll(&bell, 1, ms) : 1;
+    int n = poll(&bell, 1, ms);
     if (n < 0)
         return -errno;
     return n == 0 ? -EAGAIN : sluice_doorbell_hear(hear_fd);
-}
-
-int sluice_doorbell_block(int hear_fd)
-{
-    int flags = fcntl(hear_fd, F_GETFL);
-    return flags < 0 || fcntl(hear_fd, F_SETFL, flags & ~O_NONBLOCK) ? -errno : 0;
 }

@@ -28,11 +28,8 @@ int sluice_doorbell_ring_anyone(int ring_fd);
 /* Takes what was rung: > 0, 0 when nobody is left who could ring, or negative errno (-EAGAIN). */
 int sluice_doorbell_hear(int hear_fd);
 
-/* The same; waits for it, up to ms (-1: without a limit, where the end was made to block). -EAGAIN:
- * nothing came. */
+/* The same; waits for it, up to ms (-1: without a limit). -EAGAIN: nothing came. In poll(2), for no
+ * signal handler restarts that one: -EINTR. */
 int sluice_doorbell_wait(int hear_fd, int ms);
-
-/* Waits with no limit sleep in read(2): one system call instead of two. 0 or negative errno. */
-int sluice_doorbell_block(int hear_fd);
 
 #endif

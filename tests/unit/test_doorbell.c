@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- alone ---- */
@@ -172,6 +173,38 @@ Test(doorman, hears_each_ring)
         sluice_detach(client);
         close_house();
     }
+}
+
+static void note_signal(int number)
+{
+    (void)number;
+}
+
+static void *signal_soon(void *thread)
+{
+    const struct timespec moment = {.tv_nsec = 20000000};
+    for (int i = 0; i < 10; i++) {
+        nanosleep(&moment, NULL);
+        pthread_kill(*(pthread_t *)thread, SIGUSR1);
+    }
+    return NULL;
+}
+
+/* Also where the handler asks for restarts, as those of signal(3) do. */
+Test(doorman, a_signal_ends_a_wait)
+{
+    struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+    pthread_t me = pthread_self(), other;
+    sigaction(SIGUSR1, &action, NULL);
+    cr_assert(loops_open("ev:epoll", &loop_cfg));
+    open_house();
+    cr_assert_eq(pthread_create(&other, NULL, signal_soon, &me), 0);
+    cr_expect_eq(sluice_client_wait(client, SLUICE_WAIT_INBOX, -1), -EINTR);
+    cr_expect_eq(sluice_client_wait(client, SLUICE_WAIT_INBOX, 5000000000), -EINTR);
+    pthread_join(other, NULL);
+    sluice_detach(client);
+    close_house();
+    loops_close();
 }
 
 Test(doorman, on_all_backends)
