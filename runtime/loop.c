@@ -177,7 +177,9 @@ void sluice_loop_destroy(struct sluice_loop *loop)
 {
     if (!loop || sluice_loop_is_forked(loop))
         return;
-    sluice_conns_destroy(loop->conns);
+    struct sluice_conns *conns = loop->conns;
+    loop->conns = NULL; /* nothing connects any more: on_close may try, and posts */
+    sluice_conns_destroy(conns);
     SLUICE_CHECK(loop->sources == NULL);
     drain_ops(loop);
     while (run_posts(loop)) {

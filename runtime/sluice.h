@@ -69,10 +69,11 @@ struct sluice_loop_config {
 SLUICE_API int sluice_loop_create(struct sluice_loop **out, const struct sluice_loop_config *cfg,
                                   char *why, size_t why_bytes);
 
-/** Destroy. Its transports and signals must be destroyed before, buffers that were retained
- * released, its timers not be used after. Connections that are left are reset, and their on_close
- * called. By the thread that ran it, not inside a callback. In a child of fork it does nothing:
- * what the parent made is the parent's. NULL is fine. */
+/** Destroy. Its transports, signals and UDP sockets must be destroyed before, buffers that were
+ * retained released, its timers not be used after. Connections that are left are reset, and their
+ * on_close called; then posts that wait are called, too: connecting and listening are -ENOBUFS. By
+ * the thread that ran it, not inside a callback. In a child of fork it does nothing: what the
+ * parent made is the parent's. NULL is fine. */
 SLUICE_API void sluice_loop_destroy(struct sluice_loop *loop);
 
 /**

@@ -455,6 +455,42 @@ EACH_BACKEND(conn_life, destroying_the_loop_closes_what_is_left)
     cr_expect_eq(w.client.reason, SLUICE_REASON_LOCAL_CLOSE);
 }
 
+static int refused;
+
+/* As a client does that connects again. */
+static void connect_again(struct heard *h, const char *what)
+{
+    const struct sluice_connect_config cfg = {.url = here->url, .events = &heard_events, .user = h};
+    const struct sluice_listen_config listen_cfg = {.url = "tcp://127.0.0.1:0",
+                                                    .events = &heard_events};
+    struct sluice_listener *l;
+    if (strcmp(what, "close") != 0)
+        return;
+    refused += sluice_conn_connect(&h->conn, here->loop, &cfg, NULL, 0) == -ENOBUFS;
+    refused += sluice_listener_open(&l, here->loop, &listen_cfg, NULL, 0) == -ENOBUFS;
+}
+
+static void on_late_post(struct sluice_post *post)
+{
+    (void)post;
+    connect_again(&here->client, "close");
+}
+
+EACH_BACKEND(conn_life, destroying_the_loop_lets_nothing_begin)
+{
+    struct conns_world w;
+    struct sluice_post post = {.call = on_late_post};
+    here = &w;
+    world_open(&w, on->name, &small);
+    world_pair(&w);
+    refused = 0;
+    w.client.then = w.server.then = connect_again;
+    sluice_loop_post(w.loop, &post);
+    world_close(&w);
+    cr_expect_eq(w.client.closed, 1);
+    cr_expect_eq(refused, 6);
+}
+
 /* Bugs of the caller end the program, with the place. */
 Test(conn_life, call_after_on_close_is_caught, .signal = SIGABRT)
 {
