@@ -99,7 +99,7 @@ static enum libev_outcome attempt(struct libev *ev, struct libev_slot *slot,
     }
     if (slot->cancelled)
         return give_up(slot, ECANCELED, &out->result);
-    if (slot->op->fd >= ev->base.fd_limit)
+    if (slot->op->kind != SLUICE_OP_READ && slot->op->fd >= ev->base.fd_limit)
         return give_up(slot, ERANGE, &out->result);
     enum libev_outcome outcome = libev_attempt(&ev->base.pool, slot, &out->result, &out->buffer);
     if (!slot->unwatched)

@@ -386,7 +386,7 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     if (n == max)
         return n;
     retry_cancels(u);
-    if (n > 0 || timeout_ns == 0 || u->quiet_wanted) {
+    if (n > 0 || timeout_ns == 0 || u->quiet_wanted || u->cancels) {
         if (!enter_is_due(u))
             return n;
         err = io_uring_submit_and_get_events(&u->ring);
@@ -432,7 +432,8 @@ static int uring_pollable(struct sluice_backend *be, bool *due)
     err = io_uring_submit(&u->ring);
     if (err < 0 && !passing(err))
         return err;
-    *due = u->quiet_wanted || io_uring_cq_ready(&u->ring) || enter_is_due(u); /* told before */
+    *due = u->quiet_wanted || u->cancels || io_uring_cq_ready(&u->ring) ||
+           enter_is_due(u); /* told before */
     return u->event_fd;
 }
 
