@@ -179,9 +179,9 @@ static void pass_over(struct load_flow *flow, uint64_t number)
     uint64_t count = number - flow->next;
     load->total.count[LOAD_lost] += count;
     load->in_flight -= flow->ring ? count : 0;
-    for (; flow->next < number; flow->next++)
-        if (flow->missing_count < LOAD_MISSING_MAX)
-            flow->missing[flow->missing_count++] = flow->next;
+    while (flow->next < number && flow->missing_count < LOAD_MISSING_MAX)
+        flow->missing[flow->missing_count++] = flow->next++;
+    flow->next = number; /* a peer's word, and there may be 2^64 before it */
 }
 
 /* Whether it is the next answer, or stands in for it. */

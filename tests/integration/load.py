@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import websockets
 from load_run import SHORT, Run, check_round_trips, check_verified, load, serving
@@ -387,6 +388,25 @@ def a_sink_that_verifies_fails_too():
             s.recv(1)
         peer.signal(signal.SIGTERM)
         peer.ends(21)
+
+
+def checked(number):
+    """A message of --verify: its length, its checksum, its number."""
+    body = number.to_bytes(8, "little")
+    return (16).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+@test
+def a_number_far_ahead_is_only_counted():
+    """The peer says it; one by one 2^64 would take for ever."""
+    def send(peer):
+        peer.sendall(checked(0) + checked(2**64 - 2) + checked(2**64 - 1))
+        peer.recv(1)
+
+    with World() as w:
+        run = load(w, "stream", w.serve(send), *SHORT, "--verify", "--direction", "in").ended(21)
+        check_equal(run.summary["lost_messages"], 2**64 - 3, "lost")
+        check_equal(run.summary["corrupted_messages"], 0, "corrupted")
 
 
 # ---- broken peers --------------------------------------------------------------------------------
