@@ -206,8 +206,7 @@ int sluice_client_open(struct sluice_client **out, enum sluice_role role, const 
     sluice_clock(); /* messages are stamped in cycles */
     c->magic = CLIENT_MAGIC;
     c->role = role;
-    c->hear_fd = fds[LINK_FD_HEAR];
-    c->ring_fd = fds[LINK_FD_RING];
+    c->bell_fd = fds[LINK_FD_BELL];
     int err = map_engine(c, fds[LINK_FD_ENGINE]);
     if (!err && role != SLUICE_OBSERVER)
         err = map_writer(c, fds[LINK_FD_WRITER]);
@@ -234,7 +233,7 @@ static int memory_of_stuck_engine(int sock, const char *name)
 
 static bool fds_ok(const int fds[LINK_FDS], enum sluice_role role)
 {
-    bool writes = fds[LINK_FD_WRITER] >= 0 && fds[LINK_FD_HEAR] >= 0 && fds[LINK_FD_RING] >= 0;
+    bool writes = fds[LINK_FD_WRITER] >= 0 && fds[LINK_FD_BELL] >= 0;
     return fds[LINK_FD_ENGINE] >= 0 && (role == SLUICE_OBSERVER || writes);
 }
 
@@ -248,7 +247,7 @@ static int settle(int sock, enum sluice_role role, uint64_t deadline_ns)
 int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role role,
                   int64_t timeout_ns)
 {
-    int fds[LINK_FDS] = {-1, -1, -1, -1};
+    int fds[LINK_FDS] = {-1, -1, -1};
     *out = NULL;
     uint64_t deadline = timeout_ns < 0 ? UINT64_MAX : sluice_monotonic_ns() + (uint64_t)timeout_ns;
     int sock = sluice_rendezvous_connect(name);
@@ -274,7 +273,7 @@ int sluice_attach(struct sluice_client **out, const char *name, enum sluice_role
         return err;
     }
     if (role == SLUICE_OBSERVER)
-        fds[LINK_FD_HEAR] = sock;
+        fds[LINK_FD_BELL] = sock;
     err = sluice_client_open(out, role, fds);
     if (!err && !stuck)
         err = settle(sock, role, deadline);
@@ -298,10 +297,8 @@ void sluice_detach(struct sluice_client *c)
     sluice_memory_unmap(c->inbox, 2 * c->inbox_bytes);
     sluice_memory_unmap(c->meta, 2 * c->entries * sizeof(struct sluice_meta));
     sluice_memory_unmap(c->header, ENGINE_FIXED_BYTES);
-    if (c->hear_fd >= 0)
-        close(c->hear_fd);
-    if (c->ring_fd >= 0)
-        close(c->ring_fd);
+    if (c->bell_fd >= 0)
+        close(c->bell_fd);
     free(c->copies);
     c->magic = 0;
     free(c);

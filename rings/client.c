@@ -9,24 +9,19 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The client's half of rule 6: we published or released; fence; look whether the engine sleeps for
  * it. Its half is sluice_channel_sleep(). Each sleep is rung for once. */
 void sluice_client_ring(struct sluice_client *c, unsigned wake_on)
 {
-    if (c->is_inline || c->ring_fd < 0)
+    if (c->is_inline)
         return;
     atomic_thread_fence(memory_order_seq_cst);
     uint32_t asleep = atomic_load_explicit(&c->shared->asleep, memory_order_relaxed);
     if (!(asleep & wake_on) || asleep == c->rung)
         return;
     c->rung = asleep;
-    int err = sluice_doorbell_ring_anyone(c->ring_fd);
-    if (err && err != -EAGAIN) { /* full, it is heard all the same; any other way, of our end */
-        close(c->ring_fd);
-        c->ring_fd = -1;
-    }
+    sluice_doorbell_ring(c->bell_fd);
 }
 
 void sluice_client_is_inline(struct sluice_client *c)

@@ -29,8 +29,7 @@ struct producer {
 struct sluice_client {
     uint32_t magic;
     enum sluice_role role;
-    int hear_fd;    /* the engine rings here; an observer's: the socket of its link */
-    int ring_fd;    /* -1: an observer's */
+    int bell_fd;    /* an observer's: the socket of its link */
     bool gone;      /* the engine hung up */
     bool is_inline; /* on the engine's own thread, which looks before it sleeps */
 

@@ -1,35 +1,26 @@
 /*
- * What wakes the other end of a channel: a pipe each way. It is one that hears and one that rings,
- * each with flags of its own, so nobody blocks the other, and it hears when whoever rang is gone.
- * An eventfd is faster by a third, but its O_NONBLOCK belongs to all who hold it.
+ * What wakes the other end of a channel: a pair of sockets, an end for the engine and one for its
+ * client. Nothing that one does with its own end blocks the other, and whoever is left hears that
+ * the other is gone. (Faster, and no: of a pipe, splice(2) at one end holds the lock that read(2)
+ * at the other waits for; of an eventfd, O_NONBLOCK belongs to all who hold it.)
  */
 #ifndef SLUICE_RINGS_DOORBELL_H
 #define SLUICE_RINGS_DOORBELL_H
 
 #include <stdbool.h>
 
-struct sluice_doorbell {
-    int hear_fd, ring_fd; /* -1: given away, or closed */
-};
+/* The engine's end and the client's: 0, or negative errno; then -1, -1. */
+int sluice_doorbell_open(int ends[2]);
 
-/* 0 or negative errno; then -1, -1. What ringing takes is there from now on: a pipe keeps the page
- * that it was written to. */
-int sluice_doorbell_open(struct sluice_doorbell *bell);
-void sluice_doorbell_close(struct sluice_doorbell *bell);
+/* False: it is full, and heard all the same; or gone; or there is no memory for it, and both ends
+ * hear that it hung up. */
+bool sluice_doorbell_ring(int fd);
 
-/* Its hear_fd must be open in this process, or there is a SIGPIPE. False: it is full, and heard all
- * the same. */
-bool sluice_doorbell_ring(int ring_fd);
-
-/* Whoever hears may be gone: three system calls instead of one before Linux 6.18. 0, -EAGAIN (full,
- * and heard all the same), -EPIPE or another negative errno. */
-int sluice_doorbell_ring_anyone(int ring_fd);
-
-/* Takes what was rung: > 0, 0 when nobody is left who could ring, or negative errno (-EAGAIN). */
-int sluice_doorbell_hear(int hear_fd);
+/* Takes what was rung: > 0, 0 when the other end is gone, or negative errno (-EAGAIN). */
+int sluice_doorbell_hear(int fd);
 
 /* The same; waits for it, up to ms (-1: without a limit). -EAGAIN: nothing came. In poll(2), for no
  * signal handler restarts that one: -EINTR. */
-int sluice_doorbell_wait(int hear_fd, int ms);
+int sluice_doorbell_wait(int fd, int ms);
 
 #endif

@@ -86,10 +86,9 @@ enum link_state {
 struct sluice_link {
     enum link_state state;
     enum sluice_role role;
-    int fd;                       /* to be watched: its socket, or where it rings */
-    struct sluice_doorbell bell;  /* of a writer: both ends, so that a dead one is no SIGPIPE */
-    struct sluice_doorbell rings; /* of a writer: on which it rings here, until attached */
-    int writer;                   /* index, -1: none */
+    int fd;      /* to be watched: its socket, or where it rings */
+    int bell[2]; /* of a writer that shakes hands: our end, and its own */
+    int writer;  /* index, -1: none */
     int pid;
     uint64_t since_ns; /* CLOCK_MONOTONIC: accepted */
     bool held;         /* what was read last waits for the inbox to come back: */

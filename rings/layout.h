@@ -177,7 +177,7 @@ _Static_assert(sizeof(struct sluice_close_record) == 128, "two cache lines");
 #define LINK_MAGIC 0x6c73u
 
 /* client -> engine: {HELLO, role}, then, when it has mapped its writer memfd, {MAPPED}. Afterwards
- * a writer and the engine have two doorbells, and the socket is closed. */
+ * a writer and the engine have a doorbell, and the socket is closed. */
 enum link_say {
     LINK_HELLO = 1,
     LINK_MAPPED = 2,
@@ -194,8 +194,8 @@ struct link_message {
     int32_t error; /* REFUSED: negative errno. HELLO: the pid, for a system that does not tell */
     uint64_t epoch;
 };
-/* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd, the end of a
- * doorbell on which the engine rings, and the one on which to ring. */
-enum { LINK_FD_ENGINE, LINK_FD_WRITER, LINK_FD_HEAR, LINK_FD_RING, LINK_FDS };
+/* WELCOME carries descriptors: the engine memfd; for writers also the writer memfd and an end of
+ * the doorbell. */
+enum { LINK_FD_ENGINE, LINK_FD_WRITER, LINK_FD_BELL, LINK_FDS };
 
 #endif

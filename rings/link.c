@@ -44,7 +44,7 @@ static int say(int fd, enum link_say what, const struct sluice_channel *ch, int 
 }
 
 const struct sluice_link sluice_no_link = {
-    .state = LINK_FREE, .fd = -1, .bell = {-1, -1}, .rings = {-1, -1}, .writer = -1};
+    .state = LINK_FREE, .fd = -1, .bell = {-1, -1}, .writer = -1};
 
 static const char *const role_names[] = {[0] = "nobody yet",
                                          [SLUICE_UPSTREAM] = "upstream",
@@ -70,6 +70,14 @@ static void let_writer_go(struct sluice_channel *ch, struct sluice_link *link)
         sluice_writer_free(ch, w); /* nothing of it is left, so nothing is in flight */
 }
 
+static void close_bell(struct sluice_link *link)
+{
+    for (int i = 0; i < 2; i++)
+        if (link->bell[i] >= 0)
+            close(link->bell[i]);
+    link->bell[0] = link->bell[1] = -1;
+}
+
 /* What it held is for others now; what is watched stays until its watcher lets go. */
 static void leave(struct sluice_channel *ch, struct sluice_link *link)
 {
@@ -80,7 +88,6 @@ static void leave(struct sluice_channel *ch, struct sluice_link *link)
     link->state = LINK_ENDING;
     if (link->writer >= 0)
         let_writer_go(ch, link);
-    sluice_doorbell_close(&link->bell); /* its client hears that */
     ch->news |= SLUICE_WAIT_STATE;
 }
 
@@ -89,6 +96,7 @@ void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link)
     if (link->state == LINK_FREE || link->state == LINK_ENDING)
         return;
     leave(ch, link);
+    shutdown(link->fd, SHUT_RDWR); /* its client hears that */
     ch->links_changed = true;
 }
 
@@ -98,7 +106,7 @@ void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link)
                link->pid);
     leave(ch, link);
     close(link->fd);
-    sluice_doorbell_close(&link->rings);
+    close_bell(link);
     *link = sluice_no_link;
     ch->links_changed = true;
 }
@@ -190,9 +198,9 @@ int sluice_channel_accept(struct sluice_channel *ch)
 static void hear_rings(struct sluice_link *link)
 {
     close(link->fd);
-    close(link->rings.ring_fd); /* its client's alone: when it is gone, so are all who could ring */
-    link->fd = link->rings.hear_fd;
-    link->rings = (struct sluice_doorbell){-1, -1};
+    link->fd = link->bell[0];
+    link->bell[0] = -1;
+    close_bell(link); /* the other end is its client's alone: gone with it */
 }
 
 static void attached(struct sluice_channel *ch, struct sluice_link *link)
@@ -215,16 +223,14 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
     link->role = role;
     if (role == SLUICE_OBSERVER)
         return 0;
-    int err = sluice_doorbell_open(&link->bell);
-    if (!err)
-        err = sluice_doorbell_open(&link->rings);
+    int err = sluice_doorbell_open(link->bell);
     if (!err)
         err = sluice_writer_create(ch, role, &link->writer);
     if (err == -EBUSY && end_silent(ch))
         err = sluice_writer_create(ch, role, &link->writer);
     if (err)
         return err;
-    ch->writers[link->writer].bell_fd = link->bell.ring_fd;
+    ch->writers[link->writer].bell_fd = link->bell[0];
     if (role == SLUICE_UPSTREAM)
         ch->upstream = link->writer;
     return 0;
@@ -246,8 +252,7 @@ static void hello(struct sluice_channel *ch, struct sluice_link *link,
     const int fds[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd,
                                [LINK_FD_WRITER] =
                                    has_writer ? ch->writers[link->writer].memory_fd : -1,
-                               [LINK_FD_HEAR] = link->bell.hear_fd,
-                               [LINK_FD_RING] = link->rings.ring_fd};
+                               [LINK_FD_BELL] = link->bell[1]};
     if (say(link->fd, LINK_WELCOME, ch, 0, fds, has_writer ? LINK_FDS : 1))
         sluice_link_end(ch, link);
     else
@@ -344,8 +349,7 @@ static int give_all(const struct sluice_channel *ch, const struct sluice_link *l
     const int ours[LINK_FDS] = {[LINK_FD_ENGINE] = ch->memory_fd,
                                 [LINK_FD_WRITER] =
                                     link->writer >= 0 ? ch->writers[link->writer].memory_fd : -1,
-                                [LINK_FD_HEAR] = link->writer >= 0 ? link->bell.hear_fd : sock,
-                                [LINK_FD_RING] = link->rings.ring_fd};
+                                [LINK_FD_BELL] = link->writer >= 0 ? link->bell[1] : sock};
     int err = 0;
     for (int i = 0; i < LINK_FDS; i++) {
         fds[i] = ours[i] >= 0 ? fcntl(ours[i], F_DUPFD_CLOEXEC, 0) : -1;

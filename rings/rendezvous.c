@@ -150,6 +150,7 @@ int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name)
     int fd = sluice_system_socket(AF_UNIX, SOCK_SEQPACKET, true);
     if (fd < 0)
         return fd;
+    sluice_system_refuse_rights(fd);
     int lock = sluice_system_lock(ch->directory_fd);
     err = lock < 0 ? lock : bind_name(fd, &addr, name);
     if (!err) {

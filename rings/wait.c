@@ -42,7 +42,7 @@ static unsigned look(struct sluice_client *c, unsigned what)
 
 int sluice_client_fd(const struct sluice_client *c)
 {
-    return c->hear_fd;
+    return c->bell_fd;
 }
 
 int sluice_client_arm(struct sluice_client *c, unsigned what)
@@ -71,7 +71,7 @@ int sluice_client_disarm(struct sluice_client *c)
 {
     stop_waiting(c);
     if (!c->gone)
-        heard(c, sluice_doorbell_wait(c->hear_fd, 0));
+        heard(c, sluice_doorbell_wait(c->bell_fd, 0));
     return c->gone ? -EPIPE : 0;
 }
 
@@ -95,7 +95,7 @@ static int doze(struct sluice_client *c, unsigned what, int ms)
         sluice_client_disarm(c);
         return 0;
     }
-    int rung = sluice_doorbell_wait(c->hear_fd, ms);
+    int rung = sluice_doorbell_wait(c->bell_fd, ms);
     stop_waiting(c);
     heard(c, rung);
     return rung == -EINTR ? rung : 0;

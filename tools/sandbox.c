@@ -149,7 +149,6 @@ static const uint32_t allowed[] = {
     SYS_write,
     SYS_readv,
     SYS_writev,
-    SYS_pwritev2,
     SYS_recvfrom,
     SYS_recvmsg,
     SYS_recvmmsg,
@@ -252,7 +251,6 @@ static const uint32_t allowed[] = {
     /* signals and the end */
     SYS_rt_sigaction,
     SYS_rt_sigprocmask,
-    SYS_rt_sigpending,
     SYS_rt_sigreturn,
     SYS_rt_sigtimedwait,
     SYS_sigaltstack,

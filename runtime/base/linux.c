@@ -4,21 +4,18 @@
 #include "base/system.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef RWF_NOSIGNAL
-#define RWF_NOSIGNAL 0x00000100
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
 #endif
 
 _Static_assert(sizeof(struct sluice_cores) == sizeof(cpu_set_t), "the same bits");
@@ -45,24 +42,10 @@ int sluice_system_pair(int type, int pair[2])
     return socketpair(AF_UNIX, type | flags_of(true), 0, pair) ? -errno : 0;
 }
 
-int sluice_system_pipe(int ends[2])
+void sluice_system_refuse_rights(int fd)
 {
-    return pipe2(ends, O_CLOEXEC | O_NONBLOCK) ? -errno : 0;
-}
-
-/* Since Linux 6.18. */
-int sluice_system_ring(int pipe_fd)
-{
-    static _Atomic bool refused;
-    struct iovec one = {.iov_base = "", .iov_len = 1};
-    if (atomic_load_explicit(&refused, memory_order_relaxed))
-        return -ENOTSUP;
-    if (pwritev2(pipe_fd, &one, 1, -1, RWF_NOSIGNAL) == 1)
-        return 0;
-    if (errno != EOPNOTSUPP)
-        return -errno;
-    atomic_store_explicit(&refused, true, memory_order_relaxed);
-    return -ENOTSUP;
+    const int none = 0;
+    setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof(none));
 }
 
 int sluice_system_peer(int fd, unsigned *uid, int *pid)

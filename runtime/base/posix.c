@@ -50,15 +50,9 @@ int sluice_system_pair(int type, int pair[2])
     return socketpair(AF_UNIX, type, 0, pair) ? -errno : both(pair);
 }
 
-int sluice_system_pipe(int ends[2])
+void sluice_system_refuse_rights(int fd)
 {
-    return pipe(ends) ? -errno : both(ends);
-}
-
-int sluice_system_ring(int pipe_fd)
-{
-    (void)pipe_fd;
-    return -ENOTSUP;
+    (void)fd;
 }
 
 /* POSIX knows nobody at the other end. The directory, which is this user's alone, keeps others out;
@@ -127,7 +121,7 @@ int sluice_bell_open(struct sluice_bell *bell)
 {
     int pair[2];
     bell->fd = bell->ring_fd = -1;
-    int err = sluice_system_pipe(pair);
+    int err = pipe(pair) ? -errno : both(pair);
     if (err)
         return err;
     bell->fd = pair[0];

@@ -14,11 +14,9 @@ int sluice_system_socket(int family, int type, bool nonblocking);
 int sluice_system_accept(int fd, bool nonblocking);
 int sluice_system_pair(int type, int pair[2]); /* non-blocking */
 
-int sluice_system_pipe(int ends[2]); /* [0] is read; close-on-exec, non-blocking */
-
-/* One byte into a pipe that nobody may read any more: no SIGPIPE. -ENOTSUP where the system cannot.
- */
-int sluice_system_ring(int pipe_fd);
+/* Nobody can hand a descriptor to this end: one that comes and is closed may block (SO_LINGER).
+ * Since Linux 6.16; elsewhere it does nothing. */
+void sluice_system_refuse_rights(int fd);
 
 /* Who is at the other end of a Unix socket. pid: 0 where the system does not say. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid);

@@ -163,11 +163,10 @@ static void live(enum sluice_role role, struct fuzz_input *in)
 {
     int ends[2];
     struct sluice_client *c;
-    MUST(sluice_system_pipe(ends) == 0);
+    MUST(sluice_doorbell_open(ends) == 0);
     const int fds[LINK_FDS] = {[LINK_FD_ENGINE] = dup(engine.fd),
                                [LINK_FD_WRITER] = role == SLUICE_OBSERVER ? -1 : dup(writer.fd),
-                               [LINK_FD_HEAR] = ends[0],
-                               [LINK_FD_RING] = ends[1]};
+                               [LINK_FD_BELL] = ends[1]};
     int err = sluice_client_open(&c, role, fds);
     MUST(err == 0 || err == -EPROTO || err == -ENOMEM);
     MUST((err == 0) == (c != NULL));
@@ -177,6 +176,7 @@ static void live(enum sluice_role role, struct fuzz_input *in)
         step(c, what, number, fuzz_take(in, 8));
     }
     sluice_detach(c);
+    close(ends[0]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)

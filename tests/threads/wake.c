@@ -85,7 +85,7 @@ static bool goes_on(const struct client *c)
 static void client_ends(struct client *c)
 {
     atomic_fetch_sub(&clients_left, 1);
-    sluice_doorbell_ring_anyone(c->handle->ring_fd); /* so that it is seen */
+    sluice_doorbell_ring(c->handle->bell_fd); /* so that it is seen */
 }
 
 /* ---- ping-pong: a message each way, both asleep between them ---- */

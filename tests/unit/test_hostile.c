@@ -430,7 +430,7 @@ Test(hostile, nonsense_in_the_waiting_word_costs_one_bell_at_most)
 
 /* ---- a liar's doorbell ---- */
 
-#define RINGS 200000u /* more than a pipe holds */
+#define RINGS 200000u /* more than it holds */
 
 static void *ring_often(void *unused)
 {
@@ -447,12 +447,12 @@ Test(hostile, a_doorbell_that_is_full_does_not_stop_the_engine)
 {
     pthread_t thread;
     struct timespec limit;
-    int flags = fcntl(liar->hear_fd, F_GETFL);
-    cr_assert_eq(fcntl(liar->hear_fd, F_SETFL, flags & ~O_NONBLOCK), 0); /* its own end's only */
+    int flags = fcntl(liar->bell_fd, F_GETFL);
+    cr_assert_eq(fcntl(liar->bell_fd, F_SETFL, flags & ~O_NONBLOCK), 0); /* its own end's only */
     cr_assert_eq(pthread_create(&thread, NULL, ring_often, NULL), 0);
     clock_gettime(CLOCK_REALTIME, &limit);
     limit.tv_sec += 5;
-    cr_assert_eq(pthread_timedjoin_np(thread, NULL, &limit), 0, "the engine hangs in write()");
+    cr_assert_eq(pthread_timedjoin_np(thread, NULL, &limit), 0, "the engine hangs in send()");
     cr_expect_lt(atomic_load(&ch->shared->counters[SLUICE_COUNTER_doorbells]), RINGS / 2);
     cr_expect_eq(thrown_out(), 0u);
 }
