@@ -68,6 +68,8 @@ static int hear(int sock, enum link_say want, int *fds, uint64_t deadline_ns)
     struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
     if (fds && n > 0 && c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
         memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+    if (fds && mh.msg_flags & MSG_CTRUNC)
+        return -EMFILE; /* there was no room for them here */
     if (n != (ssize_t)sizeof(msg) || msg.magic != LINK_MAGIC)
         return n == 0 ? -ECONNRESET : -EPROTO;
     if (msg.say == LINK_REFUSED)

@@ -264,6 +264,9 @@ int sluice_channel_accept(struct sluice_channel *ch);
  * hands may be free then: its descriptor is watched once. Ending: nobody watches it any more. */
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link);
 
+/* The other end of its doorbell is closed, whatever stands in it unheard. */
+void sluice_link_hung_up(struct sluice_channel *ch, struct sluice_link *link);
+
 /* It has a doorbell, which is watched until the link is ending or held. */
 static inline bool sluice_link_rings(const struct sluice_link *link)
 {

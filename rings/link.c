@@ -306,6 +306,24 @@ static void heard(struct sluice_channel *ch, struct sluice_link *link,
         take(ch, link, msg, bytes);
 }
 
+/* Now, or when the inbox is back: whoever comes or goes changes who reads it. */
+static void heed(struct sluice_channel *ch, struct sluice_link *link,
+                 const struct link_message *msg, ssize_t bytes)
+{
+    if (!ch->inbox.away) {
+        heard(ch, link, msg, bytes);
+        return;
+    }
+    link->held = ch->inbox.wanted = ch->links_changed = true;
+    link->held_bytes = bytes;
+    link->held_message = *msg;
+}
+
+void sluice_link_hung_up(struct sluice_channel *ch, struct sluice_link *link)
+{
+    heed(ch, link, &(struct link_message){0}, 0);
+}
+
 void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
 {
     struct link_message msg = {0};
@@ -317,18 +335,10 @@ void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link)
     ssize_t n = hear(link, &msg);
     if (n == -EAGAIN || n == -EINTR)
         return;
-    if (n > 0 && sluice_link_rings(link)) {
+    if (n > 0 && sluice_link_rings(link))
         ch->bell_heard = true;
-        return;
-    }
-    if (!ch->inbox.away) {
-        heard(ch, link, &msg, n);
-        return;
-    }
-    link->held = ch->inbox.wanted = true; /* whoever comes or goes changes who reads it */
-    link->held_bytes = n;
-    link->held_message = msg;
-    ch->links_changed = true;
+    else
+        heed(ch, link, &msg, n);
 }
 
 void sluice_link_take_held(struct sluice_channel *ch)

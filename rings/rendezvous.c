@@ -101,7 +101,7 @@ void sluice_rendezvous_forget(const char *name)
 {
     struct sockaddr_un addr;
     int directory_fd = open_directory();
-    int lock = directory_fd < 0 ? directory_fd : sluice_system_lock(directory_fd);
+    int lock = directory_fd < 0 ? directory_fd : sluice_system_lock(directory_fd, false);
     /* asked again: one that took the name over meanwhile did so under this lock */
     if (lock >= 0 && socket_address(&addr, name) == 0 && sluice_channel_owner(name) == 0)
         unlink(addr.sun_path);
@@ -151,7 +151,7 @@ int sluice_rendezvous_listen(struct sluice_channel *ch, const char *name)
     if (fd < 0)
         return fd;
     sluice_system_refuse_rights(fd);
-    int lock = sluice_system_lock(ch->directory_fd);
+    int lock = sluice_system_lock(ch->directory_fd, true);
     err = lock < 0 ? lock : bind_name(fd, &addr, name);
     if (!err) {
         snprintf(ch->socket_name, sizeof(ch->socket_name), "%s.sock", name);

@@ -151,6 +151,7 @@ void sluice_channel_throw_out(struct sluice_channel *ch, struct sluice_writer *w
 {
     int index = (int)(w - ch->writers);
     w->state = WRITER_CORRUPT;
+    ch->links_changed = true; /* no sleep before the owner heard of it */
     if (ch->upstream == index && ch->inbox.away) {
         ch->inbox.wanted = true; /* sluice_inbox_came_back() goes on from here */
         return;
@@ -186,7 +187,7 @@ void sluice_channel_take_requests(struct sluice_channel *ch)
     w->request_seen = now;
     if (asked(changed, REQUEST_READY_AT) && now & REQUEST_READY)
         sluice_channel_set_ready(ch, SLUICE_READY_UPSTREAM, 0);
-    else if (changed & REQUEST_READY)
+    else if (asked(changed, REQUEST_READY_AT))
         sluice_channel_set_ready(ch, 0, SLUICE_READY_UPSTREAM);
     ch->close_requested |= asked(changed, REQUEST_CLOSE_AT);
     ch->prefer_requested |= asked(changed, REQUEST_PREFER_AT);

@@ -8,6 +8,8 @@
 
 #include <poll.h>
 
+#define ACCEPTS_A_TURN 16u
+
 static void ended(struct sluice_door *door)
 {
     SLUICE_CHECK(door->doorman->watching > 0);
@@ -16,13 +18,16 @@ static void ended(struct sluice_door *door)
     door->doorman->ch->links_changed = true; /* look at it again in the next turn */
 }
 
-/* Not while another thread holds the inbox: a client that comes ends silent ones. */
-static void accept_all(struct sluice_doorman *d)
+/* Not while another thread holds the inbox: a client that comes ends silent ones. Some at a time:
+ * who knocks without end holds up no byte. */
+static void accept_some(struct sluice_doorman *d)
 {
-    d->accept_due = d->ch->inbox.away;
-    d->ch->inbox.wanted |= d->accept_due;
-    while (!d->accept_due && sluice_channel_accept(d->ch) == 0)
-        ;
+    uint32_t left = d->ch->inbox.away ? 0 : ACCEPTS_A_TURN;
+    d->ch->inbox.wanted |= d->ch->inbox.away;
+    while (left > 0 && sluice_channel_accept(d->ch) == 0)
+        left--;
+    d->accept_due = left == 0;
+    d->ch->links_changed |= d->accept_due && !d->ch->inbox.away;
 }
 
 static void on_listener(struct sluice_op *op, int32_t result, bool more)
@@ -32,22 +37,23 @@ static void on_listener(struct sluice_op *op, int32_t result, bool more)
     if (!more)
         ended(door);
     if (!door->doorman->stopping)
-        accept_all(door->doorman);
+        accept_some(door->doorman);
 }
 
-/* A hang-up is said once only, maybe together with a ring before it. */
+/* A hang-up is said once only, whatever was rung before it. */
 static void on_link(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_door *door = SLUICE_CONTAINER_OF(op, struct sluice_door, op);
     struct sluice_doorman *d = door->doorman;
     struct sluice_link *link = &d->ch->links[door - d->links];
+    bool rings = sluice_link_rings(link);
     if (!more)
         ended(door);
-    if (d->stopping || (more && !sluice_link_rings(link)))
+    if (d->stopping || link->held || (more && !rings))
         return;
-    if (!link->held)
-        sluice_link_input(d->ch, link);
-    if (result > 0 && result & POLLHUP && sluice_link_rings(link) && !link->held)
+    if (rings && result > 0 && result & POLLHUP)
+        sluice_link_hung_up(d->ch, link);
+    else
         sluice_link_input(d->ch, link);
 }
 
@@ -119,7 +125,7 @@ void sluice_doorman_work(struct sluice_doorman *d)
         return;
     d->ch->links_changed = false;
     if (d->accept_due)
-        accept_all(d);
+        accept_some(d);
     watch(d, &d->listener, d->ch->listen_fd, SLUICE_OP_MULTI);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         if (d->ch->links[i].state != LINK_FREE)

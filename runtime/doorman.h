@@ -22,7 +22,7 @@ struct sluice_doorman {
     struct sluice_door listener, links[SLUICE_LINKS_MAX];
     uint32_t watching;
     bool stopping;
-    bool accept_due; /* somebody knocked while the inbox was away */
+    bool accept_due; /* somebody knocked and was not let in yet */
 };
 
 void sluice_doorman_init(struct sluice_doorman *d, struct sluice_loop *loop,

@@ -92,6 +92,7 @@ struct sluice_tx {
     bool started, sending, closing; /* closing: a WS_CLOSE was read, nothing follows it */
     bool waits;                     /* the socket had no room: the next SEND waits for it */
     bool awaited;                   /* about to sleep, and what is being sent is waited for */
+    bool opened;                    /* started once since it was reset */
     bool keeps;                     /* messages of MSG_OUTBOX outlive their connection */
     bool notifying;                 /* close_notify stands in the output: then fin */
     uint32_t connection;
@@ -135,10 +136,13 @@ bool sluice_tx_pending(struct sluice_tx *tx); /* something waits to be sent */
  * the upstream runs on this thread. */
 void sluice_tx_park(struct sluice_tx *tx, bool ends, bool in_line);
 
+/* Writers that lied are free again, if nothing is in flight: else at the end of the connection. */
+void sluice_tx_drop_liars(struct sluice_tx *tx);
+
 /* All is quiet: what stands in the outboxes, for the close record. */
 uint64_t sluice_tx_messages_left(struct sluice_tx *tx);
 
-/* The connection is over: forget the run, free writers that left. */
+/* The connection, or the attempt at one, is over: forget the run, free writers that left. */
 void sluice_tx_reset(struct sluice_tx *tx);
 
 #endif

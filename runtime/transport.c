@@ -199,6 +199,7 @@ static void heed_clients(struct sluice_transport *t)
     t->ch->close_requested = t->ch->reconnect_requested = t->ch->prefer_requested = false;
     if (t->ch->corrupt) {
         t->ch->corrupt = false;
+        sluice_tx_drop_liars(&t->tx); /* no connection may be there to end */
         sluice_life_close(&t->life, SLUICE_REASON_CORRUPT, 0);
     }
 }

@@ -25,7 +25,7 @@ void sluice_tx_init(struct sluice_tx *tx, struct sluice_life *life, struct sluic
 
 void sluice_tx_start(struct sluice_tx *tx, uint32_t connection)
 {
-    tx->started = true;
+    tx->started = tx->opened = true;
     tx->closing = false;
     tx->connection = connection;
     tx->sent_messages = tx->sent_bytes = 0;
@@ -174,8 +174,7 @@ static bool leaving_run(struct sluice_tx *tx)
         if (form_run(tx, w, &w->outbox) ||
             (w->state == WRITER_LEAVING && form_run(tx, w, &w->pongs)))
             return true;
-        if (w->state == WRITER_LEAVING)
-            sluice_writer_free(tx->ch, w);
+        sluice_writer_free(tx->ch, w); /* drained, or a liar */
     }
 }
 
@@ -530,6 +529,21 @@ uint64_t sluice_tx_messages_left(struct sluice_tx *tx)
     return left;
 }
 
+void sluice_tx_drop_liars(struct sluice_tx *tx)
+{
+    for (int i = 0; i < (int)SLUICE_WRITERS_MAX && !tx->sending; i++)
+        if (tx->ch->writers[i].state == WRITER_CORRUPT && tx->ch->upstream != i)
+            sluice_writer_free(tx->ch, &tx->ch->writers[i]);
+}
+
+/* What it committed leaves on the next connection: it was for none that opened, or it is kept. */
+static bool outlives(const struct sluice_tx *tx, struct sluice_writer *w)
+{
+    if (w->state != WRITER_LEAVING || (tx->opened && !tx->keeps))
+        return false;
+    return sluice_outbox_refresh(&w->outbox) > 0 || sluice_outbox_refresh(&w->pongs) > 0;
+}
+
 void sluice_tx_reset(struct sluice_tx *tx)
 {
     SLUICE_CHECK(!tx->sending);
@@ -537,11 +551,11 @@ void sluice_tx_reset(struct sluice_tx *tx)
     if (tx->owner && tx->owner->state != WRITER_CORRUPT && tx->message_sent > 0)
         sluice_outbox_consume(tx->box, tx->lengths[tx->run_done] - tx->message_sent, 1);
     tx->owner = NULL;
-    tx->started = tx->closing = tx->notifying = false;
-    tx->message_sent = 0;
     for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
         struct sluice_writer *w = &tx->ch->writers[i];
-        if (w->state == WRITER_LEAVING || w->state == WRITER_CORRUPT)
+        if ((w->state == WRITER_LEAVING && !outlives(tx, w)) || w->state == WRITER_CORRUPT)
             sluice_writer_free(tx->ch, w);
     }
+    tx->started = tx->opened = tx->closing = tx->notifying = false;
+    tx->message_sent = 0;
 }

@@ -59,9 +59,9 @@ int sluice_system_peer(int fd, unsigned *uid, int *pid)
     return 0;
 }
 
-int sluice_system_lock(int directory_fd)
+int sluice_system_lock(int directory_fd, bool wait)
 {
-    return flock(directory_fd, LOCK_EX) ? -errno : directory_fd;
+    return flock(directory_fd, LOCK_EX | (wait ? 0 : LOCK_NB)) ? -errno : directory_fd;
 }
 
 void sluice_system_unlock(int lock_fd)

@@ -74,13 +74,13 @@ int sluice_system_peer(int fd, unsigned *uid, int *pid)
 }
 
 /* A file of its own, for POSIX locks what was opened to be written. It stays. */
-int sluice_system_lock(int directory_fd)
+int sluice_system_lock(int directory_fd, bool wait)
 {
     struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     int fd = openat(directory_fd, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    while (fcntl(fd, F_SETLKW, &all)) {
+    while (fcntl(fd, wait ? F_SETLKW : F_SETLK, &all)) {
         if (errno == EINTR)
             continue;
         int err = -errno;

@@ -21,9 +21,9 @@ void sluice_system_refuse_rights(int fd);
 /* Who is at the other end of a Unix socket. pid: 0 where the system does not say. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid);
 
-/* Of a directory, against others that do the same; waits. A descriptor to unlock, or negative
- * errno. */
-int sluice_system_lock(int directory_fd);
+/* Of a directory, against others that do the same. A descriptor to unlock, or negative errno: where
+ * it is not to wait, that another has it. */
+int sluice_system_lock(int directory_fd, bool wait);
 void sluice_system_unlock(int lock_fd);
 
 /* A number of this process: another one in a child of fork. No system call. */

@@ -117,6 +117,7 @@ static struct sluice_link *link_of_client(void)
 
 Test(doorman, a_client_that_rings_and_dies_is_gone)
 {
+    static const char rings[65536]; /* more than is heard at once */
     FOR_EACH_LOOP(LOOPS_KERNEL, &loop_cfg)
     {
         open_house();
@@ -125,8 +126,9 @@ Test(doorman, a_client_that_rings_and_dies_is_gone)
             sluice_doorbell_ring(client->bell_fd);
             turns(2 - i); /* the last one is still to be heard */
         }
+        cr_assert_gt(send(client->bell_fd, rings, sizeof(rings), MSG_DONTWAIT), 4096);
         sluice_detach(client);
-        turns(5);
+        turns(100);
         cr_expect_eq(link_of_client()->state, LINK_FREE, "%s", on);
         close_house();
     }
@@ -144,6 +146,25 @@ Test(doorman, a_client_that_is_thrown_out_keeps_nothing)
         cr_expect_eq(link_of_client()->state, LINK_FREE, "%s", on);
         sluice_doorbell_ring(client->bell_fd);
         cr_expect_eq(sluice_client_wait(client, SLUICE_WAIT_INBOX, -1), -EPIPE, "%s", on);
+        sluice_detach(client);
+        close_house();
+    }
+}
+
+/* There is no connection that ends, with which places were freed. */
+Test(doorman, liars_keep_no_place)
+{
+    FOR_EACH_LOOP(LOOPS_KERNEL, &loop_cfg)
+    {
+        open_house();
+        for (int i = 0; i < 20; i++) {
+            atomic_store(&client->mine->meta_head, 1u << 30);
+            turns(5);
+            sluice_detach(client);
+            turns(5);
+            cr_assert_eq(sluice_attach_local(&client, channel, SLUICE_UPSTREAM), 0, "%s: %d", on,
+                         i);
+        }
         sluice_detach(client);
         close_house();
     }

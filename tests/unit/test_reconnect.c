@@ -407,6 +407,33 @@ Test(reconnect, of_a_message_half_sent_the_rest_never_leaves)
     expect_at_peer("next");
 }
 
+/* It is for the connection that comes, however many attempts that takes. */
+Test(reconnect, what_a_client_left_behind_outlives_attempts_that_fail)
+{
+    struct sluice_client *was = upstream;
+    cr_assert_eq(sluice_transport_connect(transport, "tcp://10.0.0.2:80"), 0);
+    turns(10);
+    cr_assert_eq(state(), SLUICE_CONN_WAITING);
+    cr_assert_eq(sluice_attach_local(&upstream, channel, SLUICE_PRODUCER), 0);
+    put("left", 1);
+    sluice_detach(upstream);
+    upstream = was;
+    for (int i = 0; i < 3; i++) {
+        sim_show_clients(loop->be, channel);
+        pass(MAX_NS);
+        cr_assert_eq(state(), SLUICE_CONN_WAITING);
+    }
+    cr_expect_eq(retries, 4);
+    listener = sim_listen(loop->be, 2, 80, SLUICE_SIM_OPEN);
+    pass(MAX_NS);
+    open_it();
+    expect_at_peer("left");
+    lose_it(); /* and only there */
+    pass(MAX_NS);
+    open_it();
+    expect_at_peer("");
+}
+
 /* ---- asked for ---- */
 
 Test(reconnect, an_upstream_asks_while_it_is_open)
@@ -483,6 +510,22 @@ Test(reconnect, ready_is_heard_again_on_the_next_connection)
     turns(2);
     sluice_channel_state(channel, &s);
     cr_expect(s.ready & SLUICE_READY_UPSTREAM);
+}
+
+Test(reconnect, an_upstream_that_follows_may_be_not_ready)
+{
+    struct sluice_state s;
+    open_it();
+    cr_assert_eq(sluice_client_set_ready(upstream, 1), 0);
+    turns(2);
+    sluice_detach(upstream);
+    sim_show_clients(loop->be, channel);
+    turns(5);
+    cr_assert_eq(sluice_attach_local(&upstream, channel, SLUICE_UPSTREAM), 0);
+    cr_assert_eq(sluice_client_set_ready(upstream, 0), 0);
+    turns(2);
+    sluice_channel_state(channel, &s);
+    cr_expect_not(s.ready & SLUICE_READY_UPSTREAM);
 }
 
 /* ---- ended meanwhile ---- */
