@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,7 @@ int sluice_channel_create(struct sluice_channel **out, const struct sluice_chann
     if (!ch)
         return -ENOMEM;
     ch->memory_fd = ch->spare_fd = ch->listen_fd = ch->directory_fd = ch->upstream = -1;
+    ch->fd_limit = INT_MAX;
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
         ch->links[i] = sluice_no_link;
     err = map_memory(ch, &h);

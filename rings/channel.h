@@ -254,6 +254,8 @@ struct sluice_client;
  *         -EBUSY      another upstream is attached, or as many clients as there are places for;
  *         -EACCES     the socket or the engine refuses this user;
  *         -EPROTO     layout version or sizes do not match;
+ *         -ERANGE     the engine waits in select, and its descriptor of us is too high for that;
+ *         -EMFILE     here or at the engine no descriptor is left;
  *         -ETIMEDOUT  the engine did not answer within timeout_ns (observers then read the memory
  * of the stuck engine through /proc, if they may); other negated errno values of mmap and the
  * socket calls.

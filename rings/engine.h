@@ -109,6 +109,7 @@ struct sluice_channel {
     bool bell_heard;    /* a client rang; the runtime clears it */
     bool links_changed; /* the runtime should look at them again */
     int listen_fd, directory_fd;
+    int fd_limit; /* a client whose descriptor here is this high is refused: nobody can watch it */
     char socket_name[SLUICE_NAME_MAX + 8];
     int spare_fd;  /* given up for a moment to refuse a client when there is no other left */
     unsigned news; /* SLUICE_WAIT_* that happened since the last flush */

@@ -145,6 +145,12 @@ static void begin(struct sluice_channel *ch, struct sluice_link *link, int fd, i
     ch->links_changed = true;
 }
 
+/* Who could not be watched would never be heard. */
+static int check_height(const struct sluice_channel *ch, int fd)
+{
+    return fd < ch->fd_limit ? 0 : -ERANGE;
+}
+
 /* Same user or root, whatever the file's mode lets through. */
 static int check_user(int fd, int *pid)
 {
@@ -178,7 +184,9 @@ int sluice_channel_accept(struct sluice_channel *ch)
         return fd;
     int pid = 0;
     struct sluice_link *link = find_free(ch);
-    int err = check_user(fd, &pid);
+    int err = check_height(ch, fd);
+    if (!err)
+        err = check_user(fd, &pid);
     if (!err && !link) {
         end_silent(ch); /* for the next one: their sockets are still watched */
         err = -EBUSY;
@@ -224,6 +232,8 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
     if (role == SLUICE_OBSERVER)
         return 0;
     int err = sluice_doorbell_open(link->bell);
+    if (!err)
+        err = check_height(ch, link->bell[0]);
     if (!err)
         err = sluice_writer_create(ch, role, &link->writer);
     if (err == -EBUSY && end_silent(ch))

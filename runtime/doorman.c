@@ -4,7 +4,6 @@
  */
 #include "doorman.h"
 #include "base/check.h"
-#include "base/log.h"
 
 #include <poll.h>
 
@@ -90,18 +89,6 @@ static void watch(struct sluice_doorman *d, struct sluice_door *door, int fd, ui
     d->watching++;
 }
 
-/* A client that the backend cannot watch would never be heard. */
-static bool refuse_high(struct sluice_doorman *d, struct sluice_link *link)
-{
-    const struct sluice_backend *be = d->loop->be;
-    if (link->fd < be->fd_limit)
-        return false;
-    sluice_log(SLUICE_LOG_WARN, "%s: a client got descriptor %d, and %s takes those below %d only",
-               d->ch->header->name, link->fd, be->name, be->fd_limit);
-    sluice_link_close(d->ch, link);
-    return true;
-}
-
 static void unwatch(struct sluice_doorman *d, struct sluice_door *door)
 {
     if (door->watching)
@@ -113,7 +100,7 @@ static void tend(struct sluice_doorman *d, struct sluice_door *door, struct slui
     bool ending = link->state == LINK_ENDING;
     if (ending || link->held)
         unwatch(d, door);
-    else if (!refuse_high(d, link))
+    else
         watch(d, door, link->fd, sluice_link_rings(link) ? SLUICE_OP_MULTI : 0);
     if (ending && !link->held && !door->watching)
         sluice_link_input(d->ch, link);

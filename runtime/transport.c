@@ -361,6 +361,7 @@ int sluice_transport_create(struct sluice_transport **out, struct sluice_loop *l
     struct sluice_transport *t = calloc(1, sizeof(*t));
     if (!t)
         return -ENOMEM;
+    ch->fd_limit = loop->be->fd_limit;
     t->loop = loop;
     t->ch = ch;
     if (events)
