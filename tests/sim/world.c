@@ -42,6 +42,10 @@ static void on_close(struct sluice_transport *t, const struct sluice_close_recor
 {
     struct world *w = user;
     (void)t;
+    if (w->closed && w->wait_ns && r->reason == SLUICE_REASON_LOCAL_CLOSE) {
+        w->wait_ns = 0; /* asked for when it had ended by itself: there is no next one */
+        return;
+    }
     RULE(w, !w->closed); /* exactly one close record */
     w->closed = true;
     w->open = false;

@@ -36,16 +36,23 @@ static bool let_go_after(struct conns_world *w, int turns)
     return state.conn_state == SLUICE_CONN_OPEN;
 }
 
+/* However late it sees the last one go. */
+static void forget_it(struct heard *h, const char *what)
+{
+    if (strcmp(what, "close") == 0)
+        h->closed = h->eofs = 0;
+}
+
 EACH_BACKEND(transport_tls, closed_at_any_moment_of_the_handshake)
 {
     struct conns_world w;
     tls_world_open(&w, on->name, &one_server);
+    w.server.then = forget_it;
     int turns = 0;
     while (!let_go_after(&w, turns)) {
         cr_assert_lt(++turns, 2000, "it opens");
         for (int i = 0; i < 20; i++) /* the server sees it go */
             world_turn(&w);
-        w.server.closed = 0;
     }
     cr_expect_gt(turns, 1, "there were moments");
     tls_world_close(&w);
