@@ -186,6 +186,12 @@ static bool has_file(const struct sluice_conn *c)
     return c->sends && !c->sends->data && !(c->tls && c->tls->error.reason);
 }
 
+/* But for what TLS says at its end. */
+static bool all_left(const struct sluice_conn *c)
+{
+    return queued(c) == 0 && !(c->sends && c->sends->data) && !has_file(c);
+}
+
 void sluice_conn_flush(struct sluice_conn *c)
 {
     if (c->sending && c->send_op.flags & SLUICE_OP_NOWAIT && !c->hurries) {
@@ -194,7 +200,7 @@ void sluice_conn_flush(struct sluice_conn *c)
     }
     if (c->sending || !sluice_life_receives(&c->life))
         return;
-    if (c->tls && sluice_conn_offload_say(c, !c->sends && queued(c) == 0)) {
+    if (c->tls && sluice_conn_offload_say(c, all_left(c))) {
         await_room(c);
         return;
     }

@@ -108,12 +108,13 @@ EACH_TLS(conn_offload, first_words_are_not_lost)
     }
 }
 
-static int file_sent;
+static int file_ends, file_result;
 
-static void on_file_sent(struct sluice_send *send, int result)
+static void on_file_end(struct sluice_send *send, int result)
 {
     (void)send;
-    file_sent = result == 0;
+    file_ends++;
+    file_result = result;
 }
 
 /* Encrypted by whoever has the keys, between what was written. */
@@ -122,15 +123,16 @@ EACH_TLS(conn_offload, sends_a_file)
     enum { BYTES = 200000 };
     struct conns_world w;
     int fd = pattern_file(100, BYTES);
-    struct sluice_send file = {.file = fd, .bytes = BYTES, .done = on_file_sent};
-    file_sent = 0;
+    struct sluice_send file = {.file = fd, .bytes = BYTES, .done = on_file_end};
+    file_ends = 0;
     tls_world_open_as(&w, on, &small);
     world_pair(&w);
     write_pattern(w.server.conn, 0, 100);
     cr_assert_eq(sluice_conn_send_file(w.server.conn, &file), 0);
     cr_expect_eq(sluice_conn_write(w.server.conn, "x", 1), -EAGAIN);
     TURN_UNTIL(&w, w.server.drained);
-    cr_expect_eq(file_sent, 1);
+    cr_expect_eq(file_ends, 1);
+    cr_expect_eq(file_result, 0);
     write_pattern(w.server.conn, 100 + BYTES, 100);
     TURN_UNTIL(&w, w.client.count == BYTES + 200);
     expect_pattern(&w.client, BYTES + 200);
@@ -165,6 +167,11 @@ EACH_TLS(conn_offload, one_after_the_other)
 static bool goes_on(const struct on_tls *on)
 {
     return !in_kernel(on->server) || kernel_takes_new_keys();
+}
+
+static bool has_other_keys(const struct on_tls *on)
+{
+    return strcmp(on->version, "TLSv1.3") == 0 ? goes_on(on) : !in_kernel(on->server);
 }
 
 /* KeyUpdate, with ours asked for and without: it goes on, or ends with every byte before it. */
@@ -215,7 +222,6 @@ EACH_TLS(conn_offload, keys_that_served_long_enough)
     sluice_tls_records_per_key = RECORDS_MAX;
     tls_world_open_as(&w, &mine, &small);
     world_pair(&w);
-    bool has_others = strcmp(on->version, "TLSv1.3") == 0 ? goes_on(on) : !in_kernel(on->server);
     size_t sent = 0;
     for (unsigned i = 0; i < 3 * RECORDS_MAX && !w.server.closed; i++) {
         uint8_t piece[100];
@@ -226,7 +232,7 @@ EACH_TLS(conn_offload, keys_that_served_long_enough)
         sent += err ? 0 : sizeof(piece);
         TURN_UNTIL(&w, w.client.count == sent || w.server.closed);
     }
-    if (has_others) {
+    if (has_other_keys(on)) {
         expect_pattern(&w.client, 3 * RECORDS_MAX * 100);
         cr_expect_eq(w.server.closed, 0);
     } else {
@@ -236,6 +242,61 @@ EACH_TLS(conn_offload, keys_that_served_long_enough)
         cr_expect_eq(w.server.reason, SLUICE_REASON_TLS_REKEY, "%s: %s",
                      sluice_reason_name(w.server.reason), w.server.why);
     }
+    tls_world_close(&w);
+}
+
+/* The server sends a file without an end, and the client has some of it. */
+static void begin_file(struct conns_world *w, const struct on_tls *on, struct sluice_send *file)
+{
+    struct on_tls mine = *on;
+    mine.client = SLUICE_KTLS_OFF;
+    *file = (struct sluice_send){
+        .file = pattern_file(0, 1), .bytes = (size_t)1 << 40, .done = on_file_end};
+    cr_assert_eq(ftruncate(file->file, (off_t)1 << 40), 0);
+    file_ends = 0;
+    tls_world_open_as(w, &mine, &small);
+    world_pair(w);
+    cr_assert_eq(sluice_conn_send_file(w->server.conn, file), 0);
+    TURN_UNTIL(w, w->client.count > 0);
+}
+
+/* TLS cannot go on: what the kernel took of the file leaves, and close_notify behind it. */
+static void expect_end_of_keys(struct conns_world *w)
+{
+    TURN_UNTIL(w, w->server.closed && w->client.eofs);
+    cr_expect_eq(w->server.reason, SLUICE_REASON_TLS_REKEY, "%s: %s",
+                 sluice_reason_name(w->server.reason), w->server.why);
+    cr_expect_eq(file_ends, 1);
+    cr_expect_eq(file_result, -ECANCELED);
+}
+
+EACH_TLS(conn_offload, keys_that_serve_less_than_a_file)
+{
+    struct conns_world w;
+    struct sluice_send file;
+    sluice_tls_records_per_key = RECORDS_MAX;
+    begin_file(&w, on, &file);
+    if (has_other_keys(on))
+        TURN_UNTIL(&w, w.client.count > (size_t)3 * RECORDS_MAX * SLUICE_TLS_RECORD_MAX);
+    else
+        expect_end_of_keys(&w);
+    close(file.file);
+    tls_world_close(&w);
+}
+
+EACH_TLS(conn_offload, new_keys_of_the_peer_before_the_end_of_a_file)
+{
+    struct conns_world w;
+    struct sluice_send file;
+    begin_file(&w, on, &file);
+    struct sluice_tls_session *s = w.client.conn->tls->session;
+    if (s->provider->rekey(s, false) == 0) {
+        write_pattern(w.client.conn, 0, 1000);
+        TURN_UNTIL(&w, w.server.count == 1000 || w.server.closed);
+        if (!goes_on(on))
+            expect_end_of_keys(&w);
+    }
+    close(file.file);
     tls_world_close(&w);
 }
 

@@ -307,6 +307,39 @@ EACH_TLS(conn_tls, damaged_record_while_we_send)
     tls_world_close(&w);
 }
 
+static int file_ends, file_result;
+
+static void on_file_end(struct sluice_send *send, int result)
+{
+    (void)send;
+    file_ends++;
+    file_result = result;
+}
+
+/* It is ours again: nothing is read of it any more. */
+EACH_TLS(conn_tls, damaged_record_while_a_file_leaves)
+{
+    struct conns_world w;
+    struct on_tls mine = *on;
+    struct sluice_send file = {
+        .file = pattern_file(0, 1), .bytes = (size_t)1 << 40, .done = on_file_end};
+    cr_assert_eq(ftruncate(file.file, (off_t)1 << 40), 0);
+    mine.client = SLUICE_KTLS_OFF;
+    file_ends = 0;
+    tls_world_open_as(&w, &mine, &small);
+    world_pair(&w);
+    cr_assert_eq(sluice_conn_send_file(w.server.conn, &file), 0);
+    TURN_UNTIL(&w, w.client.count > 0);
+    send_raw(&w, &w.client, damaged, sizeof(damaged));
+    TURN_UNTIL(&w, w.server.closed);
+    cr_expect_eq(w.server.reason, SLUICE_REASON_TLS_PROTOCOL, "%s: %s",
+                 sluice_reason_name(w.server.reason), w.server.why);
+    cr_expect_eq(file_ends, 1);
+    cr_expect_eq(file_result, -ECANCELED);
+    close(file.file);
+    tls_world_close(&w);
+}
+
 /* A reset, with bytes on their way. */
 EACH_TLS(conn_tls, abort_is_a_reset)
 {
