@@ -138,7 +138,8 @@ SLUICE_API int sluice_conn_connect(struct sluice_conn **out, struct sluice_loop 
  *
  * @param data  borrowed for this call.
  * @return 0: all of them will leave; or
- *         -EAGAIN    the queue has no room for all: nothing was taken, on_drain() follows;
+ *         -EAGAIN    the queue has no room for all, or TLS must read the rest of a message first:
+ *                    nothing was taken, on_drain() follows;
  *         -EMSGSIZE  more than the queue holds when it is empty (send_queue_bytes): cut it;
  *         -ENOTCONN  not open yet;
  *         -EPIPE     sluice_conn_shutdown() or close came first, or the connection ended.

@@ -20,14 +20,16 @@ static void end_file(struct sluice_conn *c, int result)
     sluice_conn_end_send(c, result);
 }
 
-static int take(struct sluice_conn *c, size_t bytes)
+/* So many of these are on their way. -EPIPE: it closes. */
+static ssize_t take(struct sluice_conn *c, size_t bytes)
 {
     if (sluice_conn_seals(c))
         return sluice_conn_tls_write(c, c->queue.base, bytes);
     c->queue.tail += (uint32_t)bytes;
-    return 0;
+    return (ssize_t)bytes;
 }
 
+/* What TLS does not take yet is read again when it does. */
 static void take_piece(struct sluice_conn *c, int32_t result)
 {
     struct sluice_send *send = c->sends;
@@ -37,9 +39,10 @@ static void take_piece(struct sluice_conn *c, int32_t result)
         end_file(c, result < 0 ? result : -ENODATA);
         return;
     }
-    if (take(c, (size_t)result))
-        return; /* it closes */
-    send->taken += (size_t)result;
+    ssize_t n = take(c, (size_t)result);
+    if (n < 0)
+        return;
+    send->taken += (size_t)n;
     if (send->taken == send->bytes)
         end_file(c, 0);
 }

@@ -227,6 +227,14 @@ void sluice_conn_tls_forgive(struct sluice_conn *c)
     c->tls->session->control_run = 0;
 }
 
+/* What could not be written until something was read is tried again. */
+static void write_again(struct sluice_conn *c)
+{
+    c->tls->reads_first = false;
+    sluice_conns_due(c, DUE_SEND);
+    sluice_conn_tell_drained(c);
+}
+
 void sluice_conn_tls_receive(struct sluice_conn *c)
 {
     struct sluice_tls_session *s = c->tls->session;
@@ -235,8 +243,11 @@ void sluice_conn_tls_receive(struct sluice_conn *c)
     while (go_on && s->state == SLUICE_TLS_HANDSHAKE && c->held)
         go_on = shake_hands(c);
     while (go_on && s->state == SLUICE_TLS_OPEN && (c->held || s->pending) && !c->paused &&
-           c->in != IN_OVER && !sluice_conn_is_leaving(c))
+           c->in != IN_OVER && !sluice_conn_is_leaving(c)) {
         go_on = read_record(c);
+        if (c->tls->reads_first)
+            write_again(c);
+    }
 }
 
 /* ---- sending ---- */
@@ -250,34 +261,30 @@ bool sluice_conn_tls_has_room(const struct sluice_conn *c, size_t bytes)
     return s->out_bytes - used >= bytes + bytes / 4 + 1024 * chunks;
 }
 
-int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes)
+ssize_t sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes)
 {
     struct conn_tls *tls = c->tls;
-    while (bytes > 0) {
-        ssize_t n = tls->provider->write(tls->session, data, bytes);
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = tls->provider->write(tls->session, data + done, bytes - done);
+        tls->reads_first = n == -EINPROGRESS;
+        if (n == -EINPROGRESS || n == -EAGAIN)
+            break;
         if (n <= 0) {
             sluice_conn_tls_fail(c, &tls->session->error);
             return -EPIPE;
         }
-        data += n;
-        bytes -= (size_t)n;
+        done += (size_t)n;
     }
-    return 0;
+    return (ssize_t)done;
 }
 
-/* As many records as there is room for. */
 bool sluice_conn_tls_pull(struct sluice_conn *c, struct sluice_send *send)
 {
-    while (send->taken < send->bytes) {
-        size_t left = send->bytes - send->taken;
-        size_t chunk = left < SLUICE_TLS_RECORD_MAX ? left : SLUICE_TLS_RECORD_MAX;
-        if (!sluice_conn_tls_has_room(c, chunk))
-            return false;
-        if (sluice_conn_tls_write(c, (const uint8_t *)send->data + send->taken, chunk))
-            return false;
-        send->taken += chunk;
-    }
-    return true;
+    ssize_t n = sluice_conn_tls_write(c, (const uint8_t *)send->data + send->taken,
+                                      send->bytes - send->taken);
+    send->taken += n > 0 ? (size_t)n : 0;
+    return send->taken == send->bytes;
 }
 
 /* ---- the beginning ---- */

@@ -186,6 +186,12 @@ static bool has_file(const struct sluice_conn *c)
     return c->sends && !c->sends->data && !(c->tls && c->tls->error.reason);
 }
 
+/* What is to be sent waits for what is to be read; but for TLS that failed. */
+static bool must_read_first(const struct sluice_conn *c)
+{
+    return c->sends && c->tls && c->tls->reads_first && !c->tls->error.reason;
+}
+
 /* But for what TLS says at its end. */
 static bool all_left(const struct sluice_conn *c)
 {
@@ -207,6 +213,8 @@ void sluice_conn_flush(struct sluice_conn *c)
     pull_sends(c);
     const uint8_t *data = NULL;
     size_t bytes = next_span(c, &data);
+    if (bytes == 0 && must_read_first(c))
+        return;
     if (bytes == 0 && has_file(c)) {
         sluice_conn_read_file(c);
         return;
@@ -227,8 +235,8 @@ void sluice_conn_flush(struct sluice_conn *c)
 
 void sluice_conn_tell_drained(struct sluice_conn *c)
 {
-    bool has_room =
-        !c->files && !(sluice_conn_seals(c) && c->sends) && queued(c) <= c->conns->queue_bytes / 2;
+    bool has_room = !c->files && !(sluice_conn_seals(c) && (c->sends || c->tls->reads_first)) &&
+                    queued(c) <= c->conns->queue_bytes / 2;
     if (!c->wants_drain || !has_room || c->out != OUT_OPEN || !sluice_life_is_live(&c->life))
         return;
     c->wants_drain = false;
@@ -319,6 +327,32 @@ static int may_write(struct sluice_conn *c, size_t bytes)
     return -EAGAIN;
 }
 
+static void put_all(struct sluice_conn *c, const struct iovec *iov, int iov_count)
+{
+    if (!c->queue.base)
+        lend_queue(c);
+    for (int i = 0; i < iov_count; i++)
+        put(c, iov[i].iov_base, iov[i].iov_len);
+}
+
+/* Several pieces are put together in the queue, where nothing is: as one message they are encrypted
+ * whole or not at all. */
+static int seal(struct sluice_conn *c, const struct iovec *iov, int iov_count, size_t bytes)
+{
+    const uint8_t *data = iov->iov_base;
+    if (iov_count > 1) {
+        data = sluice_conn_queue_room(c).iov_base;
+        put_all(c, iov, iov_count);
+        c->queue.head = c->queue.tail;
+    }
+    ssize_t n = sluice_conn_tls_write(c, data, bytes);
+    if (n < 0)
+        return (int)n;
+    c->wants_drain |= n == 0;
+    SLUICE_CHECK(n == 0 || (size_t)n == bytes); /* there was room */
+    return n ? 0 : -EAGAIN;
+}
+
 int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_count)
 {
     size_t bytes = 0;
@@ -327,14 +361,10 @@ int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_c
     int err = may_write(c, bytes);
     if (err || bytes == 0)
         return err;
-    if (!sluice_conn_seals(c) && !c->queue.base)
-        lend_queue(c);
-    for (int i = 0; i < iov_count && !err; i++) {
-        if (sluice_conn_seals(c))
-            err = sluice_conn_tls_write(c, iov[i].iov_base, iov[i].iov_len);
-        else
-            put(c, iov[i].iov_base, iov[i].iov_len);
-    }
+    if (sluice_conn_seals(c))
+        err = seal(c, iov, iov_count, bytes);
+    else
+        put_all(c, iov, iov_count);
     sluice_conns_due(c, DUE_SEND);
     return err;
 }

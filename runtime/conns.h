@@ -163,6 +163,7 @@ struct conn_tls {
     size_t wire_at;                        /* taken of the ciphertext that is held first */
     uint64_t control_ns;                   /* when control_run was last zeroed */
     bool output_full;                      /* reading waits until some of it left */
+    bool reads_first;                      /* writing waits: the peer is inside a message */
     struct sluice_tls_error error;
     struct conn_tls *next;
 };
@@ -173,7 +174,10 @@ void sluice_conn_tls_end(struct sluice_conn *c);     /* its memory is the next o
 void sluice_conn_tls_receive(struct sluice_conn *c); /* what is held */
 void sluice_conn_tls_eof(struct sluice_conn *c);     /* told, or truncated */
 bool sluice_conn_tls_has_room(const struct sluice_conn *c, size_t bytes);
-int sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes);
+
+/* Bytes that are records now: fewer where there is no room, or something is to be read first. Or
+ * -EPIPE: it failed. */
+ssize_t sluice_conn_tls_write(struct sluice_conn *c, const uint8_t *data, size_t bytes);
 bool sluice_conn_tls_pull(struct sluice_conn *c, struct sluice_send *send); /* true: all of it */
 bool sluice_conn_tls_notify(struct sluice_conn *c); /* true: an end is to leave first */
 void sluice_conn_tls_fail(struct sluice_conn *c, const struct sluice_tls_error *error);

@@ -4,6 +4,7 @@
  * deadlines. The records themselves are test_tls_*.c's.
  */
 #include "tests/support/tls_ends.h"
+#include "tests/tls/raw.h"
 
 #include <errno.h>
 
@@ -89,6 +90,30 @@ EACH_TLS(conn_tls, full_queue_is_told_and_drains)
     TURN_UNTIL(&w, w.client.count == sent + bytes);
     w.client.count = sent;
     expect_pattern(&w.client, sent);
+    tls_world_close(&w);
+}
+
+/* Up to a full queue, in pieces that would cost more as records of their own than all together. */
+EACH_TLS(conn_tls, many_pieces_are_taken_all_or_none)
+{
+    enum { PIECES = 200 };
+    struct conns_world w;
+    uint8_t bytes[PIECES];
+    struct iovec parts[PIECES];
+    int err = 0;
+    tls_world_open_as(&w, on, &small);
+    world_pair(&w);
+    size_t sent = 0;
+    for (; !err; sent += err ? 0 : PIECES) {
+        for (size_t i = 0; i < PIECES; i++) {
+            bytes[i] = byte_at(sent + i);
+            parts[i] = (struct iovec){.iov_base = &bytes[i], .iov_len = 1};
+        }
+        err = sluice_conn_writev(w.client.conn, parts, PIECES);
+    }
+    cr_expect_eq(err, -EAGAIN, "%d", err);
+    TURN_UNTIL(&w, w.server.count >= sent || w.client.closed);
+    expect_pattern(&w.server, sent);
     tls_world_close(&w);
 }
 
@@ -386,6 +411,148 @@ EACH_TLS(conn_tls, reset_before_the_alert)
                  sluice_reason_name(w.client.reason), w.client.why);
     w.server_tls = tls;
     tls_world_close(&w);
+}
+
+/* ---- a server that does what ours never would ---- */
+
+#define HANDSHAKE 22
+#define DATA      23
+#define TICKET    81 /* bytes */
+
+static const uint8_t ticket[TICKET] = {4, 0, 0, 77, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64};
+
+/* Its records go through the world's server, which is a plain one here. */
+struct raw_server {
+    struct raw raw;
+    struct end wire; /* to the client; it has no session */
+    size_t taken;    /* of what came from it */
+    char got[300000];
+    size_t count;
+};
+static struct raw_server theirs;
+
+static void move_raw(struct conns_world *w)
+{
+    struct heard *h = &w->server;
+    uint8_t some[4096];
+    int n;
+    BIO_write(theirs.raw.in, h->bytes + theirs.taken, (int)(h->count - theirs.taken));
+    theirs.taken = h->count;
+    SSL_do_handshake(theirs.raw.ssl);
+    while ((n = BIO_read(theirs.raw.out, some, sizeof(some))) > 0)
+        end_arrived(&theirs.wire, some, (size_t)n);
+    size_t room = sizeof(theirs.got) - theirs.count;
+    while ((n = SSL_read(theirs.raw.ssl, theirs.got + theirs.count, (int)room)) > 0) {
+        theirs.count += (size_t)n;
+        room -= (size_t)n;
+    }
+    size_t bytes = theirs.wire.tail - theirs.wire.head;
+    if (bytes && sluice_conn_write(h->conn, theirs.wire.wire + theirs.wire.head, bytes) == 0)
+        theirs.wire.head += bytes;
+}
+
+#define RAW_UNTIL(w, cond) TURN_UNTIL(w, (move_raw(w), (cond)))
+
+static void raw_world_open(struct conns_world *w, const char *backend,
+                           const struct sluice_loop_config *cfg)
+{
+    struct sluice_tls_config client = client_config();
+    client.verify_name = PAIR_HOST;
+    theirs = (struct raw_server){.wire.wire = malloc(PAIR_WIRE_BYTES)};
+    raw_open(&theirs.raw, "good", TLS1_3_VERSION, TLS1_3_VERSION);
+    *w = (struct conns_world){.loop = world_loop(backend, cfg), .client_ktls = SLUICE_KTLS_OFF};
+    world_listen(w);
+    w->client_tls = must_tls(&client);
+    memcpy(w->url, "tls", 3);
+    world_connect(w);
+    TURN_UNTIL(w, w->server.opened);
+    RAW_UNTIL(w, w->client.opened);
+}
+
+static void raw_world_close(struct conns_world *w)
+{
+    raw_close(&theirs.raw);
+    free(theirs.wire.wire);
+    tls_world_close(w);
+}
+
+/* Half of a ticket, and the client has read it. */
+static void begin_ticket(struct conns_world *w)
+{
+    uint64_t seen = w->client.conn->heard_ns;
+    world_pass(w, SLUICE_NS_PER_MS);
+    raw_seal(&theirs.raw, &theirs.wire, HANDSHAKE, ticket, TICKET / 2, 0);
+    RAW_UNTIL(w, w->client.conn->heard_ns > seen && !w->client.conn->held);
+}
+
+static void end_ticket(struct conns_world *w)
+{
+    raw_seal(&theirs.raw, &theirs.wire, HANDSHAKE, ticket + TICKET / 2, TICKET - TICKET / 2, 0);
+    raw_seal(&theirs.raw, &theirs.wire, DATA, "x", 1, 0);
+    RAW_UNTIL(w, w->client.count > 0);
+}
+
+static void expect_theirs(struct conns_world *w, size_t bytes)
+{
+    RAW_UNTIL(w, theirs.count >= bytes);
+    cr_expect_eq(w->client.closed, 0);
+    cr_assert_eq(theirs.count, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        cr_assert_eq((uint8_t)theirs.got[i], byte_at(i), "byte %zu", i);
+}
+
+/* A message of the server's in two records: what is written between them leaves at once, or waits
+ * for the second, and is told so. */
+EACH_BACKEND(conn_tls, written_inside_a_message)
+{
+    struct conns_world w;
+    uint8_t bytes[100];
+    struct iovec parts[2] = {{.iov_base = bytes, .iov_len = 40},
+                             {.iov_base = bytes + 40, .iov_len = 60}};
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = byte_at(i);
+    raw_world_open(&w, on->name, &small);
+    begin_ticket(&w);
+    int err = sluice_conn_writev(w.client.conn, parts, 2);
+    cr_assert(err == 0 || err == -EAGAIN, "%d", err);
+    world_pass(&w, 10 * SLUICE_NS_PER_MS);
+    cr_expect_eq(w.client.drained, 0);
+    end_ticket(&w);
+    if (err) {
+        RAW_UNTIL(&w, w.client.drained);
+        cr_assert_eq(sluice_conn_writev(w.client.conn, parts, 2), 0);
+    }
+    expect_theirs(&w, sizeof(bytes));
+    raw_world_close(&w);
+}
+
+/* So does what is sent from where it is, or from a file, and the end behind it. */
+EACH_BACKEND(conn_tls, sent_inside_a_message)
+{
+    enum { BYTES = 100000 };
+    static uint8_t all[BYTES];
+    for (size_t i = 0; i < BYTES; i++)
+        all[i] = byte_at(i);
+    for (int is_file = 0; is_file < 2; is_file++) {
+        struct conns_world w;
+        struct sluice_send send = {
+            .data = all, .file = pattern_file(0, BYTES), .bytes = BYTES, .done = on_file_end};
+        file_ends = 0;
+        raw_world_open(&w, on->name, &small);
+        begin_ticket(&w);
+        cr_assert_eq(is_file ? sluice_conn_send_file(w.client.conn, &send)
+                             : sluice_conn_send(w.client.conn, &send),
+                     0);
+        cr_assert_eq(sluice_conn_shutdown(w.client.conn), 0);
+        world_pass(&w, SLUICE_NS_PER_MS);
+        end_ticket(&w);
+        expect_theirs(&w, BYTES);
+        cr_expect_eq(file_ends, 1);
+        cr_expect_eq(file_result, 0);
+        RAW_UNTIL(&w, SSL_get_shutdown(theirs.raw.ssl) & SSL_RECEIVED_SHUTDOWN);
+        close(send.file);
+        raw_world_close(&w);
+    }
 }
 
 EACH_TLS(conn_tls, role_and_url_must_agree)
