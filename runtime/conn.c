@@ -137,9 +137,16 @@ static void end_receiving(struct sluice_conn *c)
 }
 
 /* Received, or decrypted, and not delivered: TLS may have it wait for a buffer or for room. */
-static bool has_unread(const struct sluice_conn *c)
+bool sluice_conn_has_unread(const struct sluice_conn *c)
 {
     return c->held || (sluice_conn_seals(c) && (c->tls->output_full || c->tls->session->pending));
+}
+
+/* Ciphertext waits until its peer takes what is sent, or until a buffer is free: more of it would
+ * take the buffers of others. */
+static bool is_stuck(const struct sluice_conn *c)
+{
+    return sluice_conn_seals(c) && (c->tls->output_full || c->starved_link);
 }
 
 static void arm(struct sluice_conn *c)
@@ -158,8 +165,10 @@ void sluice_conn_receive(struct sluice_conn *c)
         sluice_conn_tls_receive(c);
     else
         deliver_held(c);
+    if (c->receiving && is_stuck(c))
+        stop_receiving(c);
     bool is_paused = c->paused && sluice_life_is_live(&c->life); /* a handshake goes on */
-    if (has_unread(c) || is_paused || sluice_conn_is_leaving(c))
+    if (sluice_conn_has_unread(c) || is_paused || sluice_conn_is_leaving(c))
         return;
     if (c->in == IN_ENDING)
         end_receiving(c);

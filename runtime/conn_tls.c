@@ -242,7 +242,7 @@ void sluice_conn_tls_receive(struct sluice_conn *c)
     sluice_conn_tls_forgive(c);
     while (go_on && s->state == SLUICE_TLS_HANDSHAKE && c->held)
         go_on = shake_hands(c);
-    while (go_on && s->state == SLUICE_TLS_OPEN && (c->held || s->pending) && !c->paused &&
+    while (go_on && s->state == SLUICE_TLS_OPEN && sluice_conn_has_unread(c) && !c->paused &&
            c->in != IN_OVER && !sluice_conn_is_leaving(c)) {
         go_on = read_record(c);
         if (c->tls->reads_first)

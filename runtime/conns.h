@@ -117,6 +117,7 @@ void sluice_conn_undo(struct sluice_conn *c); /* nobody has heard of it */
 /* An accepted one: calls on_open, or begins the handshake. */
 void sluice_conn_adopt(struct sluice_listener *l, struct sluice_conn *c, int fd);
 void sluice_conn_receive(struct sluice_conn *c); /* what is due: deliver, arm */
+bool sluice_conn_has_unread(const struct sluice_conn *c);
 
 /* Nothing but on_close comes: it closes, or is about to. */
 bool sluice_conn_is_leaving(const struct sluice_conn *c);
