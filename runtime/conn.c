@@ -41,9 +41,21 @@ void sluice_conn_finish(struct sluice_conn *c)
     sluice_life_close(&c->life, c->end, 0);
 }
 
+static void drop_held(struct sluice_conn *c)
+{
+    while (c->held) {
+        struct sluice_lease *lease = c->held;
+        c->held = lease->next;
+        sluice_buf_release(&lease->buf);
+    }
+    c->held_end = &c->held;
+}
+
+/* With TLS there may be something behind it. */
 void sluice_conn_told_end(struct sluice_conn *c)
 {
     c->in = IN_OVER;
+    drop_held(c);
     ended_first(c, SLUICE_REASON_PEER_CLOSE);
     if (c->out == OUT_OVER)
         sluice_conn_finish(c);
@@ -82,16 +94,6 @@ static void on_silence(struct sluice_timer *timer)
 static void stop_receiving(struct sluice_conn *c)
 {
     backend_of(c)->ops->cancel(backend_of(c), &c->recv_op);
-}
-
-static void drop_held(struct sluice_conn *c)
-{
-    while (c->held) {
-        struct sluice_lease *lease = c->held;
-        c->held = lease->next;
-        sluice_buf_release(&lease->buf);
-    }
-    c->held_end = &c->held;
 }
 
 static void hold(struct sluice_conn *c, struct sluice_lease *lease)

@@ -416,6 +416,7 @@ EACH_TLS(conn_tls, reset_before_the_alert)
 
 /* ---- a server that does what ours never would ---- */
 
+#define ALERT     21
 #define HANDSHAKE 22
 #define DATA      23
 #define TICKET    81 /* bytes */
@@ -551,6 +552,21 @@ EACH_BACKEND(conn_tls, sent_inside_a_message)
         close(send.file);
         raw_world_close(&w);
     }
+}
+
+/* It is dropped with the buffer it came in. */
+EACH_BACKEND(conn_tls, nothing_is_kept_behind_close_notify)
+{
+    static const uint8_t close_notify[] = {1, 0};
+    struct conns_world w;
+    raw_world_open(&w, on->name, &small);
+    raw_seal(&theirs.raw, &theirs.wire, ALERT, close_notify, sizeof(close_notify), 0);
+    raw_seal(&theirs.raw, &theirs.wire, DATA, "x", 1, 0);
+    RAW_UNTIL(&w, w.client.eofs);
+    world_pass(&w, SLUICE_NS_PER_MS);
+    cr_expect_eq(w.client.conn->conns->leases[LEASE_WIRE].leased, 0);
+    cr_expect_eq(w.client.count, 0);
+    raw_world_close(&w);
 }
 
 /* Until neither the socket nor what is encrypted has room. */
