@@ -53,18 +53,6 @@ int sluice_leases_init_plain(struct sluice_conns *conns)
 
 /* ---- who waits for one ---- */
 
-void sluice_conn_starve(struct sluice_conn *c, enum lease_kind kind)
-{
-    struct lease_pool *pool = &c->conns->leases[kind];
-    if (c->starved_link)
-        return; /* for the other kind: it receives again when it has that */
-    c->starved_kind = (uint8_t)kind;
-    c->starved_next = NULL;
-    c->starved_link = pool->starved_end;
-    *pool->starved_end = c;
-    pool->starved_end = &c->starved_next;
-}
-
 void sluice_conn_unstarve(struct sluice_conn *c)
 {
     if (!c->starved_link)
@@ -75,6 +63,20 @@ void sluice_conn_unstarve(struct sluice_conn *c)
     else
         c->conns->leases[c->starved_kind].starved_end = c->starved_link;
     c->starved_link = NULL;
+}
+
+/* For what it lacks now: what it lacked before may be a buffer that it would not use yet. */
+void sluice_conn_starve(struct sluice_conn *c, enum lease_kind kind)
+{
+    struct lease_pool *pool = &c->conns->leases[kind];
+    if (c->starved_link && c->starved_kind == kind)
+        return;
+    sluice_conn_unstarve(c);
+    c->starved_kind = (uint8_t)kind;
+    c->starved_next = NULL;
+    c->starved_link = pool->starved_end;
+    *pool->starved_end = c;
+    pool->starved_end = &c->starved_next;
 }
 
 bool sluice_leases_may_feed(const struct sluice_conns *conns)

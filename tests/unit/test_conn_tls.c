@@ -160,6 +160,29 @@ EACH_TLS(conn_tls, kept_plaintext_is_back_pressure)
     tls_world_close(&w);
 }
 
+/* Ciphertext is there, and then no buffer for plaintext is: whichever it waited for before. */
+EACH_BACKEND(conn_tls, waits_for_the_buffer_it_lacks_now)
+{
+    struct conns_world w;
+    tls_world_open(&w, on->name, &small);
+    world_pair(&w);
+    struct sluice_conn *c = w.client.conn;
+    struct lease_pool *wire = &c->conns->leases[LEASE_WIRE],
+                      *plain = &c->conns->leases[LEASE_PLAIN];
+    sluice_conn_starve(w.server.conn, LEASE_WIRE);
+    sluice_conn_starve(c, LEASE_WIRE);
+    sluice_conn_starve(c, LEASE_PLAIN);
+    sluice_conn_starve(c, LEASE_PLAIN);
+    cr_expect_eq(wire->starved, w.server.conn);
+    cr_expect_null(w.server.conn->starved_next);
+    cr_expect_eq(plain->starved, c);
+    write_pattern(w.server.conn, 0, 1000);
+    TURN_UNTIL(&w, w.client.count == 1000);
+    cr_expect_null(wire->starved);
+    cr_expect_null(plain->starved);
+    tls_world_close(&w);
+}
+
 /* ---- refusals ---- */
 
 EACH_TLS(conn_tls, unverified_peer_is_refused)
