@@ -210,6 +210,30 @@ Test(tls_keys, of_a_server_count_its_tickets)
     }
 }
 
+/* Also of one whose output had no room for both at once. */
+Test(tls_keys, of_a_server_that_stopped_between_its_tickets)
+{
+    struct sluice_tls_config client = client_config(), server = server_config();
+    struct sluice_tls_session *s;
+    server.tickets = true;
+    pair_open(&p, &client, &server);
+    s = p.server.s;
+    p.client.s->wants_keys = s->wants_keys = true;
+    end_handshake(&p.client);
+    end_flush(&p.client, &p.server);
+    end_handshake(&p.server);
+    end_flush(&p.server, &p.client);
+    cr_assert_eq(end_handshake(&p.client), 0);
+    end_flush(&p.client, &p.server);
+    size_t before = PAIR_RING_BYTES - 300; /* of room that one takes, and not two */
+    s->out_tail += before;
+    cr_assert_eq(end_handshake(&p.server), -ENOBUFS);
+    sluice_tls_sent(s, before);
+    end_flush(&p.server, &p.client);
+    cr_assert_eq(end_handshake(&p.server), 0);
+    cr_expect_eq(keys_of(&p.server, SLUICE_TLS_TX).sequence, 2);
+}
+
 /* A nonce of AES-GCM that comes twice gives the key away. */
 Test(tls_keys, continue_the_explicit_nonce)
 {

@@ -22,6 +22,7 @@ static int bio_read(BIO *bio, char *to, int bytes)
         return -1;
     }
     o->took = true;
+    o->keys.records_before = o->keys.records;
     return (int)sluice_tls_take(o->in, to, (size_t)bytes);
 }
 

@@ -207,7 +207,7 @@ static void add_one(uint8_t *number, size_t bytes)
 }
 
 /* Finished was number 0 in TLS 1.2. In 1.3 all begins anew behind it; a server's tickets are what
- * its last step wrote. */
+ * what it wrote since it last read something. */
 static uint64_t next_record(const struct openssl_session *o, enum sluice_tls_direction d)
 {
     if (o->base.version != SLUICE_TLS_1_3)

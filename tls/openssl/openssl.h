@@ -38,7 +38,7 @@ struct openssl_keys {
     uint8_t head[13];                 /* of the record that leaves: header, explicit nonce */
     uint8_t nonce[8];                 /* of the last record of the handshake */
     unsigned at;                      /* in that record */
-    uint64_t records, records_before; /* that left; before the last step */
+    uint64_t records, records_before; /* that left; before something was last read */
     bool given;                       /* handed out: whoever has them ends the session */
 };
 

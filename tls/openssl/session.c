@@ -125,7 +125,6 @@ static int handshake(struct sluice_tls_session *s, struct sluice_tls_input *in)
     if (s->state != SLUICE_TLS_HANDSHAKE)
         return s->state == SLUICE_TLS_OPEN ? 0 : -EPROTO;
     begin(o, in);
-    o->keys.records_before = o->keys.records;
     int ret = SSL_do_handshake(o->ssl);
     o->in = NULL;
     if (ret == 1)
