@@ -35,7 +35,7 @@ SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "models
 SERIAL_SUITES = {"serial", "bench"}
 # LSan of a process that was killed while it looked for leaks: no finding.
 NO_REPORT = re.compile(r"^==\d+==Unable to get registers from thread \d+\.$", re.MULTILINE)
-TOLD_SUITES = {"fuzz", "coverage"}  # what their points say is shown
+TOLD_SUITES = {"fuzz"}  # what their points say is shown
 LONG_SUITES = {"long"}  # only with --long
 LONG_TIMEOUT_FACTOR = 10
 GUEST_TIMEOUT_FACTOR = 4  # tests/vm sets TESTS_GUEST: all is slower there

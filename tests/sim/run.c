@@ -10,7 +10,7 @@
 
 #ifdef __SANITIZE_ADDRESS__ /* several times slower */
 #define SEEDS      400u
-#define SEEDS_LONG 3000u
+#define SEEDS_LONG 1500u
 #else
 #define SEEDS      1000u
 #define SEEDS_LONG 10000u

@@ -87,7 +87,7 @@ static void *run(void *arg)
 static void post_to(struct sluice_loop *loop, const char *name, uint64_t seed)
 {
     static struct poster posters[POSTERS];
-    deadline = threads_deadline(1000, 20000);
+    deadline = threads_deadline(1000, 10000);
     for (int i = 0; i < POSTERS; i++) {
         struct poster *p = &posters[i];
         *p = (struct poster){.post.call = called, .loop = loop, .seed = seed + (uint64_t)i};

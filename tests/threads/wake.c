@@ -223,7 +223,7 @@ static void run(const char *what, int clients_n, bool (*work)(uint64_t *),
         must(sluice_attach_local(&c->handle, ch, i ? SLUICE_PRODUCER : SLUICE_UPSTREAM));
         one_view_open(&c->view, ch, c->handle);
     }
-    deadline = threads_deadline(2000, 30000);
+    deadline = threads_deadline(2000, 10000);
     for (int i = 0; i < clients_n; i++)
         start_thread(&clients[i].thread, roles[i], &clients[i]);
     run_engine();
