@@ -240,7 +240,7 @@ void sluice_conn_tls_receive(struct sluice_conn *c)
     struct sluice_tls_session *s = c->tls->session;
     bool go_on = true;
     sluice_conn_tls_forgive(c);
-    while (go_on && s->state == SLUICE_TLS_HANDSHAKE && c->held)
+    while (go_on && s->state == SLUICE_TLS_HANDSHAKE && sluice_conn_has_unread(c))
         go_on = shake_hands(c);
     while (go_on && s->state == SLUICE_TLS_OPEN && sluice_conn_has_unread(c) && !c->paused &&
            c->in != IN_OVER && !sluice_conn_is_leaving(c)) {

@@ -23,6 +23,7 @@ static const struct tls_traits table[] = {
         .rekey_always_asks = true,
         .wants_names_below_constraints = true,
         .no_self_issued_steps = true,
+        .short_messages = true,
         .writes_inside_messages = true,
     },
 };

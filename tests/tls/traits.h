@@ -17,7 +17,8 @@ struct tls_traits {
     bool rekey_always_asks; /* a KeyUpdate always asks the peer for one */
     bool wants_names_below_constraints; /* authorities without a host's name are refused there */
     bool no_self_issued_steps;          /* authorities that gave themselves a new key are refused */
-    bool writes_inside_messages;        /* data between the parts of a message of the peer's */
+    bool short_messages; /* one of a handshake that is longer than a record or so is refused */
+    bool writes_inside_messages; /* data between the parts of a message of the peer's */
 };
 
 /** Of the provider under test. */

@@ -118,6 +118,57 @@ EACH_TLS(conn_tls, many_pieces_are_taken_all_or_none)
     tls_world_close(&w);
 }
 
+/* A file of the server's certificate and so many more that nobody needs. */
+static void write_long_chain(const char *path, int more)
+{
+    const char *parts[] = {certs("good.pem"), certs("root.crt")};
+    FILE *out = fopen(path, "w");
+    cr_assert_not_null(out);
+    for (int i = 0; i <= more; i++) {
+        char line[128];
+        FILE *in = fopen(parts[i > 0], "r");
+        cr_assert_not_null(in);
+        while (fgets(line, sizeof(line), in))
+            fputs(line, out);
+        fclose(in);
+    }
+    cr_assert_eq(fclose(out), 0);
+}
+
+/* More than there is room for at once: it goes on when some of it has left. */
+EACH_TLS(conn_tls, a_handshake_longer_than_the_queue)
+{
+    struct conns_world w;
+    char path[] = "/tmp/sluice-chain-XXXXXX";
+    struct sluice_loop_config cfg = small;
+    struct sluice_tls_config server = server_config();
+    cfg.send_queue_bytes = 4096;
+    close(mkstemp(path));
+    write_long_chain(path, 100);
+    tls_world_open_as(&w, on, &cfg);
+    sluice_listener_close(w.listener);
+    sluice_tls_destroy(w.server_tls);
+    server.cert = path;
+    server.tickets = true;
+    w.server_tls = must_tls(&server);
+    world_listen(&w);
+    world_connect(&w);
+    if (traits()->short_messages) {
+        TURN_UNTIL(&w, w.client.closed && w.server.closed);
+        cr_expect_eq(w.client.reason, SLUICE_REASON_TLS_HANDSHAKE, "%s", w.client.why);
+    } else {
+        TURN_UNTIL(&w, w.client.opened && w.server.opened);
+        cr_expect_gt(w.server.conn->tls->session->out_tail, SLUICE_TLS_OUTPUT_MIN);
+        write_pattern(w.client.conn, 0, 4000);
+        write_pattern(w.server.conn, 0, 4000);
+        TURN_UNTIL(&w, w.server.count == 4000 && w.client.count == 4000);
+        expect_pattern(&w.server, 4000);
+        expect_pattern(&w.client, 4000);
+    }
+    tls_world_close(&w);
+    unlink(path);
+}
+
 /* ---- plaintext that is kept ---- */
 
 static struct sluice_buf *kept[256];
