@@ -6,6 +6,7 @@
 
 #include "backends/sim/sim.h"
 #include "conns.h"
+#include "base/check.h"
 #include "base/clock.h"
 
 #include <criterion/criterion.h>
@@ -241,6 +242,28 @@ static inline int pattern_file(size_t from, size_t bytes)
     cr_assert_eq(fclose(file), 0);
     cr_assert_geq(fd, 0);
     return fd;
+}
+
+/* What is sent from where it is, or from a file, and how that ended. */
+struct heard_send {
+    struct sluice_send send;
+    int ends, result;
+};
+
+static inline void heard_sent(struct sluice_send *send, int result)
+{
+    struct heard_send *h = SLUICE_CONTAINER_OF(send, struct heard_send, send);
+    h->ends++;
+    h->result = result;
+}
+
+/* More than ever leaves, of a file that is empty on the disk. Its descriptor is to be closed. */
+static inline struct heard_send endless_file(void)
+{
+    const size_t bytes = (size_t)1 << 40;
+    int fd = pattern_file(0, 0);
+    cr_assert_eq(ftruncate(fd, (off_t)bytes), 0);
+    return (struct heard_send){.send = {.file = fd, .bytes = bytes, .done = heard_sent}};
 }
 
 static inline void expect_pattern(const struct heard *h, size_t bytes)

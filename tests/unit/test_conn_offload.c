@@ -108,35 +108,25 @@ EACH_TLS(conn_offload, first_words_are_not_lost)
     }
 }
 
-static int file_ends, file_result;
-
-static void on_file_end(struct sluice_send *send, int result)
-{
-    (void)send;
-    file_ends++;
-    file_result = result;
-}
-
 /* Encrypted by whoever has the keys, between what was written. */
 EACH_TLS(conn_offload, sends_a_file)
 {
     enum { BYTES = 200000 };
     struct conns_world w;
-    int fd = pattern_file(100, BYTES);
-    struct sluice_send file = {.file = fd, .bytes = BYTES, .done = on_file_end};
-    file_ends = 0;
+    struct heard_send file = {
+        .send = {.file = pattern_file(100, BYTES), .bytes = BYTES, .done = heard_sent}};
     tls_world_open_as(&w, on, &small);
     world_pair(&w);
     write_pattern(w.server.conn, 0, 100);
-    cr_assert_eq(sluice_conn_send_file(w.server.conn, &file), 0);
+    cr_assert_eq(sluice_conn_send_file(w.server.conn, &file.send), 0);
     cr_expect_eq(sluice_conn_write(w.server.conn, "x", 1), -EAGAIN);
     TURN_UNTIL(&w, w.server.drained);
-    cr_expect_eq(file_ends, 1);
-    cr_expect_eq(file_result, 0);
+    cr_expect_eq(file.ends, 1);
+    cr_expect_eq(file.result, 0);
     write_pattern(w.server.conn, 100 + BYTES, 100);
     TURN_UNTIL(&w, w.client.count == BYTES + 200);
     expect_pattern(&w.client, BYTES + 200);
-    close(fd);
+    close(file.send.file);
     tls_world_close(&w);
 }
 
@@ -246,57 +236,54 @@ EACH_TLS(conn_offload, keys_that_served_long_enough)
 }
 
 /* The server sends a file without an end, and the client has some of it. */
-static void begin_file(struct conns_world *w, const struct on_tls *on, struct sluice_send *file)
+static void begin_file(struct conns_world *w, const struct on_tls *on, struct heard_send *file)
 {
     struct on_tls mine = *on;
     mine.client = SLUICE_KTLS_OFF;
-    *file = (struct sluice_send){
-        .file = pattern_file(0, 1), .bytes = (size_t)1 << 40, .done = on_file_end};
-    cr_assert_eq(ftruncate(file->file, (off_t)1 << 40), 0);
-    file_ends = 0;
+    *file = endless_file();
     tls_world_open_as(w, &mine, &small);
     world_pair(w);
-    cr_assert_eq(sluice_conn_send_file(w->server.conn, file), 0);
+    cr_assert_eq(sluice_conn_send_file(w->server.conn, &file->send), 0);
     TURN_UNTIL(w, w->client.count > 0);
 }
 
 /* TLS cannot go on: what the kernel took of the file leaves, and close_notify behind it. */
-static void expect_end_of_keys(struct conns_world *w)
+static void expect_end_of_keys(struct conns_world *w, const struct heard_send *file)
 {
     TURN_UNTIL(w, w->server.closed && w->client.eofs);
     cr_expect_eq(w->server.reason, SLUICE_REASON_TLS_REKEY, "%s: %s",
                  sluice_reason_name(w->server.reason), w->server.why);
-    cr_expect_eq(file_ends, 1);
-    cr_expect_eq(file_result, -ECANCELED);
+    cr_expect_eq(file->ends, 1);
+    cr_expect_eq(file->result, -ECANCELED);
 }
 
 EACH_TLS(conn_offload, keys_that_serve_less_than_a_file)
 {
     struct conns_world w;
-    struct sluice_send file;
+    struct heard_send file;
     sluice_tls_records_per_key = RECORDS_MAX;
     begin_file(&w, on, &file);
     if (has_other_keys(on))
         TURN_UNTIL(&w, w.client.count > (size_t)3 * RECORDS_MAX * SLUICE_TLS_RECORD_MAX);
     else
-        expect_end_of_keys(&w);
-    close(file.file);
+        expect_end_of_keys(&w, &file);
+    close(file.send.file);
     tls_world_close(&w);
 }
 
 EACH_TLS(conn_offload, new_keys_of_the_peer_before_the_end_of_a_file)
 {
     struct conns_world w;
-    struct sluice_send file;
+    struct heard_send file;
     begin_file(&w, on, &file);
     struct sluice_tls_session *s = w.client.conn->tls->session;
     if (s->provider->rekey(s, false) == 0) {
         write_pattern(w.client.conn, 0, 1000);
         TURN_UNTIL(&w, w.server.count == 1000 || w.server.closed);
         if (!goes_on(on))
-            expect_end_of_keys(&w);
+            expect_end_of_keys(&w, &file);
     }
-    close(file.file);
+    close(file.send.file);
     tls_world_close(&w);
 }
 

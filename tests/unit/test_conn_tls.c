@@ -4,7 +4,6 @@
  * deadlines. The records themselves are test_tls_*.c's.
  */
 #include "tests/support/tls_ends.h"
-#include "tests/tls/raw.h"
 #include "tests/tls/traits.h"
 
 #include <errno.h>
@@ -407,36 +406,24 @@ EACH_TLS(conn_tls, damaged_record_while_we_send)
     tls_world_close(&w);
 }
 
-static int file_ends, file_result;
-
-static void on_file_end(struct sluice_send *send, int result)
-{
-    (void)send;
-    file_ends++;
-    file_result = result;
-}
-
 /* It is ours again: nothing is read of it any more. */
 EACH_TLS(conn_tls, damaged_record_while_a_file_leaves)
 {
     struct conns_world w;
+    struct heard_send file = endless_file();
     struct on_tls mine = *on;
-    struct sluice_send file = {
-        .file = pattern_file(0, 1), .bytes = (size_t)1 << 40, .done = on_file_end};
-    cr_assert_eq(ftruncate(file.file, (off_t)1 << 40), 0);
     mine.client = SLUICE_KTLS_OFF;
-    file_ends = 0;
     tls_world_open_as(&w, &mine, &small);
     world_pair(&w);
-    cr_assert_eq(sluice_conn_send_file(w.server.conn, &file), 0);
+    cr_assert_eq(sluice_conn_send_file(w.server.conn, &file.send), 0);
     TURN_UNTIL(&w, w.client.count > 0);
     send_raw(&w, &w.client, damaged, sizeof(damaged));
     TURN_UNTIL(&w, w.server.closed);
     cr_expect_eq(w.server.reason, SLUICE_REASON_TLS_PROTOCOL, "%s: %s",
                  sluice_reason_name(w.server.reason), w.server.why);
-    cr_expect_eq(file_ends, 1);
-    cr_expect_eq(file_result, -ECANCELED);
-    close(file.file);
+    cr_expect_eq(file.ends, 1);
+    cr_expect_eq(file.result, -ECANCELED);
+    close(file.send.file);
     tls_world_close(&w);
 }
 
@@ -486,204 +473,6 @@ EACH_TLS(conn_tls, reset_before_the_alert)
                  sluice_reason_name(w.client.reason), w.client.why);
     w.server_tls = tls;
     tls_world_close(&w);
-}
-
-/* ---- a server that does what ours never would ---- */
-
-#define ALERT     21
-#define HANDSHAKE 22
-#define DATA      23
-#define TICKET    81 /* bytes */
-
-static const uint8_t ticket[TICKET] = {4, 0, 0, 77, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 64};
-
-/* Its records go through the world's server, which is a plain one here. */
-struct raw_server {
-    struct raw raw;
-    struct end wire;     /* to the client; it has no session */
-    size_t taken;        /* of what came from it */
-    uint8_t got[100000]; /* the first of count */
-    size_t count;
-};
-static struct raw_server theirs;
-
-static void move_raw(struct conns_world *w)
-{
-    struct heard *h = &w->server;
-    uint8_t some[4096];
-    int n;
-    BIO_write(theirs.raw.in, h->bytes + theirs.taken, (int)(h->count - theirs.taken));
-    theirs.taken = h->count;
-    SSL_do_handshake(theirs.raw.ssl);
-    while ((n = BIO_read(theirs.raw.out, some, sizeof(some))) > 0)
-        end_arrived(&theirs.wire, some, (size_t)n);
-    for (; (n = SSL_read(theirs.raw.ssl, some, sizeof(some))) > 0; theirs.count += (size_t)n)
-        if (theirs.count + (size_t)n <= sizeof(theirs.got))
-            memcpy(theirs.got + theirs.count, some, (size_t)n);
-    size_t bytes = theirs.wire.tail - theirs.wire.head;
-    if (bytes && sluice_conn_write(h->conn, theirs.wire.wire + theirs.wire.head, bytes) == 0)
-        theirs.wire.head += bytes;
-}
-
-#define RAW_UNTIL(w, cond) TURN_UNTIL(w, (move_raw(w), (cond)))
-
-static void raw_world_open(struct conns_world *w, const char *backend,
-                           const struct sluice_loop_config *cfg)
-{
-    struct sluice_tls_config client = client_config();
-    client.verify_name = PAIR_HOST;
-    theirs = (struct raw_server){.wire.wire = malloc(PAIR_WIRE_BYTES)};
-    raw_open(&theirs.raw, "good", TLS1_3_VERSION, TLS1_3_VERSION);
-    *w = (struct conns_world){.loop = world_loop(backend, cfg), .client_ktls = SLUICE_KTLS_OFF};
-    world_listen(w);
-    w->client_tls = must_tls(&client);
-    memcpy(w->url, "tls", 3);
-    world_connect(w);
-    TURN_UNTIL(w, w->server.opened);
-    RAW_UNTIL(w, w->client.opened && SSL_is_init_finished(theirs.raw.ssl));
-}
-
-static void raw_world_close(struct conns_world *w)
-{
-    raw_close(&theirs.raw);
-    free(theirs.wire.wire);
-    tls_world_close(w);
-}
-
-/* Half of a ticket, and the client has read it. */
-static void begin_ticket(struct conns_world *w)
-{
-    raw_seal(&theirs.raw, &theirs.wire, HANDSHAKE, ticket, TICKET / 2, 0);
-    move_raw(w);
-    world_pass(w, 10 * SLUICE_NS_PER_MS);
-}
-
-static void end_ticket(struct conns_world *w)
-{
-    raw_seal(&theirs.raw, &theirs.wire, HANDSHAKE, ticket + TICKET / 2, TICKET - TICKET / 2, 0);
-    raw_seal(&theirs.raw, &theirs.wire, DATA, "x", 1, 0);
-    RAW_UNTIL(w, w->client.count > 0);
-}
-
-static void expect_theirs(struct conns_world *w, size_t bytes)
-{
-    RAW_UNTIL(w, theirs.count >= bytes);
-    cr_expect_eq(w->client.closed, 0);
-    cr_assert_eq(theirs.count, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        cr_assert_eq(theirs.got[i], byte_at(i), "byte %zu", i);
-}
-
-/* A message of the server's in two records: what is written between them leaves at once, or waits
- * for the second, and is told so. */
-EACH_BACKEND(conn_tls, written_inside_a_message)
-{
-    struct conns_world w;
-    uint8_t bytes[100];
-    struct iovec parts[2] = {{.iov_base = bytes, .iov_len = 40},
-                             {.iov_base = bytes + 40, .iov_len = 60}};
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        bytes[i] = byte_at(i);
-    raw_world_open(&w, on->name, &small);
-    begin_ticket(&w);
-    int err = sluice_conn_writev(w.client.conn, parts, 2);
-    cr_assert_eq(err, traits()->writes_inside_messages ? 0 : -EAGAIN, "%d", err);
-    world_pass(&w, 10 * SLUICE_NS_PER_MS);
-    cr_expect_eq(w.client.drained, 0);
-    end_ticket(&w);
-    if (err) {
-        RAW_UNTIL(&w, w.client.drained);
-        cr_assert_eq(sluice_conn_writev(w.client.conn, parts, 2), 0);
-    }
-    expect_theirs(&w, sizeof(bytes));
-    raw_world_close(&w);
-}
-
-/* So does what is sent from where it is, or from a file, and the end behind it. */
-EACH_BACKEND(conn_tls, sent_inside_a_message)
-{
-    enum { BYTES = 100000 };
-    static uint8_t all[BYTES];
-    for (size_t i = 0; i < BYTES; i++)
-        all[i] = byte_at(i);
-    for (int is_file = 0; is_file < 2; is_file++) {
-        struct conns_world w;
-        struct sluice_send send = {
-            .data = all, .file = pattern_file(0, BYTES), .bytes = BYTES, .done = on_file_end};
-        file_ends = 0;
-        raw_world_open(&w, on->name, &small);
-        begin_ticket(&w);
-        cr_assert_eq(is_file ? sluice_conn_send_file(w.client.conn, &send)
-                             : sluice_conn_send(w.client.conn, &send),
-                     0);
-        cr_assert_eq(sluice_conn_shutdown(w.client.conn), 0);
-        world_pass(&w, SLUICE_NS_PER_MS);
-        end_ticket(&w);
-        expect_theirs(&w, BYTES);
-        cr_expect_eq(file_ends, 1);
-        cr_expect_eq(file_result, 0);
-        RAW_UNTIL(&w, SSL_get_shutdown(theirs.raw.ssl) & SSL_RECEIVED_SHUTDOWN);
-        close(send.file);
-        raw_world_close(&w);
-    }
-}
-
-/* It is dropped with the buffer it came in. */
-EACH_BACKEND(conn_tls, nothing_is_kept_behind_close_notify)
-{
-    static const uint8_t close_notify[] = {1, 0};
-    struct conns_world w;
-    raw_world_open(&w, on->name, &small);
-    raw_seal(&theirs.raw, &theirs.wire, ALERT, close_notify, sizeof(close_notify), 0);
-    raw_seal(&theirs.raw, &theirs.wire, DATA, "x", 1, 0);
-    RAW_UNTIL(&w, w.client.eofs);
-    world_pass(&w, SLUICE_NS_PER_MS);
-    cr_expect_eq(w.client.conn->conns->leases[LEASE_WIRE].leased, 0);
-    cr_expect_eq(w.client.count, 0);
-    raw_world_close(&w);
-}
-
-/* Until neither the socket nor what is encrypted has room. */
-static size_t write_all_there_is_room_for(struct conns_world *w)
-{
-    static const uint8_t bytes[30000];
-    size_t sent = 0;
-    for (size_t piece = sizeof(bytes); piece >= 100; piece /= 300)
-        for (int still = 0; still < 50; world_turn(w)) {
-            int err = sluice_conn_write(w->client.conn, bytes, piece);
-            still = err ? still + 1 : 0;
-            sent += err ? 0 : piece;
-        }
-    return sent;
-}
-
-/* A peer that does not take the answers it asks for: what else it sends stays with it, and leaves
- * the other connections their buffers. */
-EACH_BACKEND(conn_tls, one_peer_does_not_take_all_buffers)
-{
-    struct conns_world w;
-    struct sluice_loop_config cfg = small;
-    cfg.recv_bufs = 8;
-    raw_world_open(&w, on->name, &cfg);
-    const struct conn_tls *tls = w.client.conn->tls;
-    sluice_conn_pause(w.server.conn);
-    size_t sent = write_all_there_is_room_for(&w), came = 0;
-    for (; came < 200 && !tls->output_full; came++) {
-        cr_assert_eq(SSL_key_update(theirs.raw.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
-        cr_assert_eq(SSL_write(theirs.raw.ssl, "x", 1), 1);
-        move_raw(&w);
-        world_pass(&w, SLUICE_NS_PER_MS / 5);
-    }
-    cr_assert(tls->output_full);
-    for (int i = 0; i < 20; i++, came++) {
-        cr_assert_eq(SSL_write(theirs.raw.ssl, "y", 1), 1);
-        move_raw(&w);
-        world_pass(&w, SLUICE_NS_PER_MS);
-    }
-    cr_expect_lt(w.client.conn->conns->leases[LEASE_WIRE].leased, cfg.recv_bufs);
-    sluice_conn_resume(w.server.conn);
-    RAW_UNTIL(&w, theirs.count == sent && w.client.count == came);
-    raw_world_close(&w);
 }
 
 EACH_TLS(conn_tls, role_and_url_must_agree)
