@@ -110,7 +110,8 @@ def rtt_between_two_kernels():
 
 
 def stream_between_two_kernels():
-    every_suite("stream", "--direction", "both")
+    """So long that on one slow core both ends have their turns."""
+    every_suite("stream", "--direction", "both", "--duration", "2")
 
 
 def many_connections_one_after_the_other():
