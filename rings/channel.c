@@ -128,7 +128,7 @@ int sluice_channel_create(struct sluice_channel **out, const struct sluice_chann
     ch->memory_fd = ch->spare_fd = ch->listen_fd = ch->directory_fd = ch->upstream = -1;
     ch->fd_limit = INT_MAX;
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++)
-        ch->links[i] = sluice_no_link;
+        sluice_link_clear(&ch->links[i]);
     err = map_memory(ch, &h);
     if (!err)
         err = open_to_others(ch, cfg->name);

@@ -295,7 +295,7 @@ void sluice_rendezvous_forget(const char *name); /* the file of an engine that w
 bool sluice_channel_name_ok(const char *name);
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
-extern const struct sluice_link sluice_no_link;
+void sluice_link_clear(struct sluice_link *link); /* nobody's */
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);
 void sluice_link_take_held(struct sluice_channel *ch); /* the inbox came back */
 void sluice_writer_ring(struct sluice_channel *ch, struct sluice_writer *w, unsigned news);

@@ -43,8 +43,10 @@ static int say(int fd, enum link_say what, const struct sluice_channel *ch, int 
     return sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-const struct sluice_link sluice_no_link = {
-    .state = LINK_FREE, .fd = -1, .bell = {-1, -1}, .writer = -1};
+void sluice_link_clear(struct sluice_link *link)
+{
+    *link = (struct sluice_link){.state = LINK_FREE, .fd = -1, .bell = {-1, -1}, .writer = -1};
+}
 
 static const char *const role_names[] = {[0] = "nobody yet",
                                          [SLUICE_UPSTREAM] = "upstream",
@@ -78,13 +80,19 @@ static void close_bell(struct sluice_link *link)
     link->bell[0] = link->bell[1] = -1;
 }
 
+static void uncount(struct sluice_channel *ch, enum sluice_role role)
+{
+    if (role == SLUICE_UPSTREAM)
+        atomic_store_explicit(&ch->shared->upstream_pid, 0, memory_order_relaxed);
+    else if (role == SLUICE_PRODUCER)
+        atomic_fetch_sub_explicit(&ch->shared->producers, 1, memory_order_relaxed);
+}
+
 /* What it held is for others now; what is watched stays until its watcher lets go. */
 static void leave(struct sluice_channel *ch, struct sluice_link *link)
 {
-    if (link->state == LINK_ATTACHED && link->role == SLUICE_UPSTREAM)
-        atomic_store_explicit(&ch->shared->upstream_pid, 0, memory_order_relaxed);
-    if (link->state == LINK_ATTACHED && link->role == SLUICE_PRODUCER)
-        atomic_fetch_sub_explicit(&ch->shared->producers, 1, memory_order_relaxed);
+    if (link->state == LINK_ATTACHED)
+        uncount(ch, link->role);
     link->state = LINK_ENDING;
     if (link->writer >= 0)
         let_writer_go(ch, link);
@@ -107,7 +115,7 @@ void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link)
     leave(ch, link);
     close(link->fd);
     close_bell(link);
-    *link = sluice_no_link;
+    sluice_link_clear(link);
     ch->links_changed = true;
 }
 
@@ -137,7 +145,7 @@ static struct sluice_link *find_free(struct sluice_channel *ch)
 
 static void begin(struct sluice_channel *ch, struct sluice_link *link, int fd, int pid)
 {
-    *link = sluice_no_link;
+    sluice_link_clear(link);
     link->state = LINK_NEW;
     link->fd = fd;
     link->pid = pid;
