@@ -10,7 +10,6 @@
 
 int sluice_doorbell_open(int ends[2])
 {
-    ends[0] = ends[1] = -1;
     int err = sluice_system_pair(SOCK_STREAM, ends);
     if (err)
         ends[0] = ends[1] = -1;

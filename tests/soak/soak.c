@@ -6,9 +6,9 @@
 #include "soak.h"
 #include "base/check.h"
 #include "tests/support/tap.h"
+#include "tests/support/usage.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -36,30 +36,6 @@ struct usage {
 
 /* ---- what the process has ---- */
 
-static uint64_t count_descriptors(void)
-{
-    uint64_t n = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    SLUICE_CHECK(folder != NULL);
-    while (readdir(folder))
-        n++;
-    closedir(folder);
-    return n;
-}
-
-/* Of what has no name: stacks and heaps of threads come and go. */
-static uint64_t count_maps(void)
-{
-    char line[512];
-    uint64_t n = 0;
-    FILE *file = fopen("/proc/self/maps", "re");
-    SLUICE_CHECK(file != NULL);
-    while (fgets(line, sizeof(line), file))
-        n += strstr(line, "memfd:") || strstr(line, "io_uring");
-    fclose(file);
-    return n;
-}
-
 static uint64_t read_rss_kib(void)
 {
     unsigned long pages = 0;
@@ -71,7 +47,7 @@ static uint64_t read_rss_kib(void)
 
 static struct usage usage_now(void)
 {
-    return (struct usage){count_descriptors(), count_maps(), read_rss_kib()};
+    return (struct usage){usage_descriptors(), usage_maps(), read_rss_kib()};
 }
 
 /* ---- an engine ---- */

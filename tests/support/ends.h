@@ -223,11 +223,22 @@ static inline uint8_t byte_at(size_t i)
     return (uint8_t)(i * 2654435761u >> 13);
 }
 
+static inline void fill_pattern(uint8_t *to, size_t from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        to[i] = byte_at(from + i);
+}
+
+static inline void expect_bytes(const uint8_t *got, size_t from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        cr_assert_eq(got[i], byte_at(from + i), "byte %zu", from + i);
+}
+
 static inline void write_pattern(struct sluice_conn *c, size_t from, size_t bytes)
 {
     static uint8_t buf[70000];
-    for (size_t i = 0; i < bytes; i++)
-        buf[i] = byte_at(from + i);
+    fill_pattern(buf, from, bytes);
     cr_assert_eq(sluice_conn_write(c, buf, bytes), 0);
 }
 
@@ -269,8 +280,7 @@ static inline struct heard_send endless_file(void)
 static inline void expect_pattern(const struct heard *h, size_t bytes)
 {
     cr_assert_eq(h->count, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        cr_assert_eq(h->bytes[i], byte_at(i), "byte %zu", i);
+    expect_bytes(h->bytes, 0, bytes);
 }
 
 /* Each test runs on each of these. */

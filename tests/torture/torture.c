@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "tests/support/random.h"
 #include "tests/support/tap.h"
+#include "tests/support/usage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <poll.h>
@@ -48,35 +48,11 @@ struct tally {
 
 /* ---- in the session's process ---- */
 
-static unsigned count_descriptors(void)
-{
-    unsigned n = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    SLUICE_CHECK(folder != NULL);
-    while (readdir(folder))
-        n++;
-    closedir(folder);
-    return n;
-}
-
-/* Of what has no name: stacks and heaps of threads come and go. */
-static unsigned count_maps(void)
-{
-    char line[512];
-    unsigned n = 0;
-    FILE *file = fopen("/proc/self/maps", "re");
-    SLUICE_CHECK(file != NULL);
-    while (fgets(line, sizeof(line), file))
-        n += strstr(line, "memfd:") || strstr(line, "io_uring");
-    fclose(file);
-    return n;
-}
-
 /* What OpenSSL keeps for a thread is no leak. */
 static struct inventory take_inventory(void)
 {
     OPENSSL_thread_stop();
-    return (struct inventory){count_descriptors(), count_maps(), inject_blocks()};
+    return (struct inventory){usage_descriptors(), usage_maps(), inject_blocks()};
 }
 
 static int run_here(struct campaign *c, const struct inject_point *point)

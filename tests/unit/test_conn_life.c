@@ -3,9 +3,9 @@
  * than there is room for, and what is left when the loop goes. On every backend.
  */
 #include "tests/support/ends.h"
+#include "tests/support/usage.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -15,17 +15,6 @@
 #include <unistd.h>
 
 static const struct sluice_loop_config small = {.conns_max = 8, .idle = SLUICE_IDLE_BUSY};
-
-static int descriptors(void)
-{
-    int n = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert(dir);
-    while (readdir(dir))
-        n++;
-    closedir(dir);
-    return n;
-}
 
 Test(conn_life, errors_of_sockets_have_their_reasons)
 {
@@ -164,7 +153,7 @@ EACH_BACKEND(conn_life, many_lives_leave_nothing)
     world_pair(&w);
     sluice_conn_abort(w.client.conn);
     TURN_UNTIL(&w, w.loop->conns->used == 0);
-    int before = descriptors();
+    unsigned before = usage_descriptors();
     for (int i = 0; i < lives; i++) {
         w.client.opened = w.server.opened = w.client.closed = w.server.closed = 0;
         w.client.count = w.server.count = 0;
@@ -191,7 +180,7 @@ EACH_BACKEND(conn_life, many_lives_leave_nothing)
             sluice_conn_close(w.client.conn);
         TURN_UNTIL(&w, w.loop->conns->used == 0);
     }
-    cr_expect_eq(descriptors(), before);
+    cr_expect_eq(usage_descriptors(), before);
     cr_expect_eq(sluice_listener_accepted(w.listener), (uint64_t)lives + 1);
     expect_nothing_left(&w);
     world_close(&w);

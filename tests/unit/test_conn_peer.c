@@ -90,8 +90,7 @@ static void expect_theirs(struct conns_world *w, size_t bytes)
     RAW_UNTIL(w, theirs.count >= bytes);
     cr_expect_eq(w->client.closed, 0);
     cr_assert_eq(theirs.count, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        cr_assert_eq(theirs.got[i], byte_at(i), "byte %zu", i);
+    expect_bytes(theirs.got, 0, bytes);
 }
 
 /* A message of the server's in two records: what is written between them leaves at once, or waits
@@ -102,8 +101,7 @@ EACH_BACKEND(conn_peer, written_inside_a_message)
     uint8_t bytes[100];
     struct iovec parts[2] = {{.iov_base = bytes, .iov_len = 40},
                              {.iov_base = bytes + 40, .iov_len = 60}};
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        bytes[i] = byte_at(i);
+    fill_pattern(bytes, 0, sizeof(bytes));
     raw_world_open(&w, on->name, &small);
     begin_ticket(&w);
     int err = sluice_conn_writev(w.client.conn, parts, 2);
@@ -124,8 +122,7 @@ EACH_BACKEND(conn_peer, sent_inside_a_message)
 {
     enum { BYTES = 100000 };
     static uint8_t all[BYTES];
-    for (size_t i = 0; i < BYTES; i++)
-        all[i] = byte_at(i);
+    fill_pattern(all, 0, BYTES);
     for (int is_file = 0; is_file < 2; is_file++) {
         struct conns_world w;
         struct heard_send sent = {

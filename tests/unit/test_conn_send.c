@@ -58,8 +58,7 @@ EACH_WAY(sent_from_where_it_is)
     struct sluice_send sends[3] = {{.data = all + 100, .bytes = 300000, .done = on_sent},
                                    {.data = all + 300200, .bytes = 1, .done = on_sent},
                                    {.data = all + 300201, .bytes = 699799, .done = on_sent}};
-    for (size_t i = 0; i < sizeof(all); i++)
-        all[i] = byte_at(i);
+    fill_pattern(all, 0, sizeof(all));
     sends_done_count = 0;
     open_way(&w, on);
     world_pair(&w);
@@ -156,8 +155,7 @@ EACH_WAY(a_file_leaves_in_its_place)
                        memory = {.data = all + 300100, .bytes = 100000, .done = on_sent},
                        second = {.file = fd, .offset = 400100, .bytes = 7, .done = on_sent},
                        third = {.file = fd, .offset = 400107, .bytes = 269893, .done = on_sent};
-    for (size_t i = 0; i < sizeof(all); i++)
-        all[i] = byte_at(i);
+    fill_pattern(all, 0, sizeof(all));
     sends_done_count = 0;
     open_way(&w, on);
     world_pair(&w);
@@ -221,8 +219,7 @@ EACH_WAY(a_file_that_cannot_be_had)
     cr_expect_eq(sluice_conn_write(c, "x", 1), -EAGAIN);
     TURN_UNTIL(&w, w.client.drained && w.server.count == 10000);
     cr_expect_eq(sends_done[0], -ENODATA);
-    for (size_t i = 0; i < 10000; i++)
-        cr_assert_eq(w.server.bytes[i], byte_at(90000 + i));
+    expect_bytes(w.server.bytes, 90000, 10000);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     file = (struct sluice_send){.file = open(path, O_WRONLY), .bytes = 5, .done = on_sent};
     cr_assert_eq(sluice_conn_send_file(c, &file), 0);
