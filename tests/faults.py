@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from tap_reader import FAILED, PASSED, SKIPPED
+from tap_reader import FAILED, PASSED, SKIPPED, UNSTEADY
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 TABLE = os.path.join(FOLDER, "faults.txt")
@@ -109,7 +109,7 @@ def proofs_of(outcome):
             program, name = name.split(": ", 1)
         if rows_in(name):
             found[Proof(name, program, place_of(test))] = {
-                PASSED: "", SKIPPED: stable(point.detail), FAILED: None}[point.status]
+                PASSED: "", UNSTEADY: "", SKIPPED: stable(point.detail), FAILED: None}[point.status]
     return found
 
 

@@ -7,6 +7,11 @@
 It does not build. Every test gets directories of its own for XDG_RUNTIME_DIR and TMPDIR, and fails
 as well when a sanitizer reports (in any process of it) or when it leaves a process behind. The last
 line is `N passed, N failed, N skipped`, in test points.
+
+The tests keep real clocks, sockets and processes, several tests at a time. One that failed is run
+again at the end, alone: if it passes AGAIN times its points are unsteady, which is told by name and
+does not fail the run. A crash, a sanitizer's report, a process left behind, or more than
+UNSTEADY_MAX such tests do, whatever follows.
 """
 import argparse
 import json
@@ -28,7 +33,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "sup
 import faults  # noqa: E402
 import processes  # noqa: E402
 import tap_reader  # noqa: E402
-from tap_reader import FAILED, PASSED, SKIPPED, Point  # noqa: E402
+from tap_reader import FAILED, PASSED, SKIPPED, UNSTEADY, Point  # noqa: E402
 
 WORKERS = len(os.sched_getaffinity(0)) + 1  # half of what tests do is wait
 SUITE_ORDER = ["guest", "lint", "unit", "conformance", "sim", "threads", "models", "integration", "fuzz"]
@@ -40,6 +45,9 @@ LONG_SUITES = {"long"}  # only with --long
 LONG_TIMEOUT_FACTOR = 10
 GUEST_TIMEOUT_FACTOR = 4  # tests/vm sets TESTS_GUEST: all is slower there
 MEMCHECK_TIMEOUT_FACTOR = 10
+CRASH = "unexpected signal"  # as Criterion names it
+AGAIN = 3
+UNSTEADY_MAX = 5
 SKIP_EXIT_CODE = 77
 SHOWN_LINES = 60
 
@@ -85,6 +93,10 @@ class Test:
         """Path of one of its logs."""
         return os.path.join(self.build, "test-logs", self.logs, f"{self.name}.{kind}")
 
+    def runs_others(self):
+        """Whether it is this runner in another place, which runs again itself what failed there."""
+        return any(os.path.basename(word) == "run.py" for word in self.cmd)
+
     def alone(self, options):
         """How to run just this one again."""
         flags = (" --long" if options.long else "") + (" --memcheck" if options.memcheck else "")
@@ -99,6 +111,7 @@ class Outcome:
     points: list
     seconds: float = 0.0
     output: str = ""
+    grave: bool = False  # a crash, a sanitizer's report, a process left behind
 
     def count(self, status):
         """Points with this status."""
@@ -107,6 +120,10 @@ class Outcome:
     def of(self, status):
         """Points with this status."""
         return [p for p in self.points if p.status == status]
+
+    def may_be_chance(self):
+        """Whether what failed may be owed to other load."""
+        return self.count(FAILED) and not self.grave and not self.test.runs_others()
 
 
 @dataclass
@@ -168,6 +185,7 @@ def environment(test, options, private):
         env["SLUICE_LONG"] = "1"
     if options.memcheck:
         env["LD_LIBRARY_PATH"] = os.path.join(test.build, "tests", "vm")
+        env["TESTS_MEMCHECK"] = "1"
     for name, value in SANITIZERS.items():
         env[name] = f"{value}:log_path={test.log('sanitizer')}"
     env.update(test.env)
@@ -267,6 +285,13 @@ def verdict(test, ended, points):
     return problems
 
 
+def is_grave(test, ended, points):
+    """Whether something happened that no other load excuses."""
+    crashed = ended.code < 0 and not ended.timed_out
+    crashed |= any(CRASH in p.name for p in points if p.status == FAILED)
+    return bool(crashed or ended.left or sanitizer_reports(test))
+
+
 def run_one(test, options, scratch, running):
     """Run one test and gather what came of it."""
     remove_logs(test)
@@ -279,7 +304,8 @@ def run_one(test, options, scratch, running):
     points = points_of(test, ended)
     points += verdict(test, ended, points)
     shutil.rmtree(private, ignore_errors=True)
-    return Outcome(test, points, time.monotonic() - began, output_of(test, points))
+    return Outcome(test, points, time.monotonic() - began, output_of(test, points),
+                   is_grave(test, ended, points))
 
 
 def output_of(test, points):
@@ -308,11 +334,25 @@ class Report:
                 self.show_failure(outcome)
             sys.stdout.flush()
 
+    def settle(self, outcome, again):
+        """What came of running a failed one again, so often."""
+        steady = not again or any(other.count(FAILED) for other in again)
+        for point in [] if steady else outcome.of(FAILED):
+            point.status = UNSTEADY
+            point.detail = f"failed beside others, passed {len(again)} times alone"
+        self.show_settled(outcome)
+        sys.stdout.flush()
+
+    def show_settled(self, outcome):
+        """A line."""
+        print(f"again: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
+              f"{'FAILED' if outcome.count(FAILED) else UNSTEADY}")
+
     def show_progress(self, outcome):
         """`[ 3/17] debug   test_base   12 passed   0.4 s`."""
         test = outcome.test
         counts = ", ".join(f"{outcome.count(s)} {s.upper() if s == FAILED else s}"
-                           for s in (PASSED, FAILED, SKIPPED) if outcome.count(s))
+                           for s in (PASSED, FAILED, SKIPPED, UNSTEADY) if outcome.count(s))
         width = len(str(self.total))
         print(f"[{len(self.outcomes):{width}}/{self.total}] {os.path.basename(test.build):8} "
               f"{test.name:28} {counts:32} {outcome.seconds:7.1f} s")
@@ -340,6 +380,10 @@ class Report:
                 print(f"skipped: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
                       f"{point.name}: {point.detail}")
         for outcome in self.outcomes:
+            for point in outcome.of(UNSTEADY):
+                print(f"unsteady: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
+                      f"{point.name}: {point.detail}")
+        for outcome in self.outcomes:
             for point in outcome.of(FAILED):
                 print(f"failed: {os.path.basename(outcome.test.build)} {outcome.test.name}: "
                       f"{point.name}")
@@ -348,8 +392,9 @@ class Report:
                 print(f"{outcome.test.name}: {point.name}")
         minutes, seconds = divmod(round(time.time() - began), 60)
         print(f"total time: {minutes} min {seconds:02} s")
-        passed, failed, skipped = (sum(o.count(s) for o in self.outcomes)
-                                   for s in (PASSED, FAILED, SKIPPED))
+        passed, failed, skipped, unsteady = (sum(o.count(s) for o in self.outcomes)
+                                             for s in (PASSED, FAILED, SKIPPED, UNSTEADY))
+        passed += unsteady
         print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
         return failed == 0 and passed + skipped > 0
 
@@ -359,12 +404,25 @@ class TapReport(Report):
 
     points = 0
 
+    def add(self, outcome):
+        """At once, but for what is run again."""
+        if outcome.may_be_chance():
+            self.outcomes.append(outcome)
+        else:
+            super().add(outcome)
+
+    def show_settled(self, outcome):
+        """What was held back."""
+        self.show_progress(outcome)
+        if outcome.count(FAILED):
+            self.show_failure(outcome)
+
     def show_progress(self, outcome):
         """A line per point, named after the test too; failures last, for what show_failure() adds."""
         for point in sorted(outcome.points, key=lambda point: point.status == FAILED):
             self.points += 1
             verdict = "not ok" if point.status == FAILED else "ok"
-            reason = f" # SKIP {point.detail}" if point.status == SKIPPED else ""
+            reason = {SKIPPED: f" # SKIP {point.detail}", UNSTEADY: f" # UNSTEADY {point.detail}"}.get(point.status, "")
             print(f"{verdict} {self.points} - {outcome.test.name}: {point.name}{reason}")
             if point.status == FAILED and point.detail:
                 print("# " + point.detail.strip().replace("\n", "\n# "))
@@ -380,8 +438,20 @@ class TapReport(Report):
         return not any(outcome.count(FAILED) for outcome in self.outcomes)
 
 
+def run_again(report, run):
+    """Each outcome that may be chance, with those of running it alone: none if there are too many."""
+    doubtful = [outcome for outcome in report.outcomes if outcome.may_be_chance()]
+    for outcome in doubtful:
+        again = []
+        while len(doubtful) <= UNSTEADY_MAX and len(again) < AGAIN:
+            again.append(run(outcome.test))
+            if again[-1].count(FAILED):
+                break
+        yield outcome, again
+
+
 def run_all(tests, options, report):
-    """Some at a time, those that must be alone at the end."""
+    """Some at a time, then those that must be alone, then what failed and may be chance."""
     scratch = tempfile.mkdtemp(prefix="sluice-")
     running = {}
 
@@ -393,6 +463,8 @@ def run_all(tests, options, report):
         list(pool.map(run, [t for t in tests if t.parallel]))
         for test in (t for t in tests if not t.parallel):
             run(test)
+        for outcome in run_again(report, lambda test: run_one(test, options, scratch, running)):
+            report.settle(*outcome)
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)
         for pid, private in list(running.items()):

@@ -9,10 +9,12 @@ import re
 from dataclasses import dataclass
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+UNSTEADY = "unsteady"  # failed once, and passed when run again: see tests/run.py
 NO_REASON = ("", "test was skipped")  # the second is what Criterion says when it was told nothing
 
 POINT = re.compile(r"^(not )?ok\b(?:\s+\d+\b)?(?:\s+-)?\s*(.*)$")
 SKIP = re.compile(r"^(.*?)\s*#\s*SKIP\b:?\s*(.*)$", re.IGNORECASE)
+FAILED_ONCE = re.compile(r"^(.*?)\s*#\s*UNSTEADY\b:?\s*(.*)$")
 PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*SKIP\b:?\s*(.*))?$", re.IGNORECASE)
 DURATION = re.compile(r"\s+\(\d+\.\d+s\)$")
 
@@ -58,9 +60,11 @@ def read(text):
 def read_point(line):
     """The point that one `ok` or `not ok` line tells of."""
     negated, rest = POINT.match(line).groups()
-    skip = SKIP.match(rest)
+    skip, once = SKIP.match(rest), FAILED_ONCE.match(rest)
     if negated:
         return Point(DURATION.sub("", rest) or "unnamed", FAILED)
+    if once:
+        return Point(once.group(1), UNSTEADY, once.group(2))
     if skip:
         return skipped(skip.group(1), skip.group(2))
     return Point(DURATION.sub("", rest) or "unnamed", PASSED)
