@@ -268,6 +268,14 @@ void sluice_link_input(struct sluice_channel *ch, struct sluice_link *link);
 /* The other end of its doorbell is closed, whatever stands in it unheard. */
 void sluice_link_hung_up(struct sluice_channel *ch, struct sluice_link *link);
 
+#define LINK_HANDSHAKE_NS SLUICE_NS_PER_S /* longer, and it loses its place */
+
+/* It is half-way in. */
+static inline bool sluice_link_attaches(const struct sluice_link *link)
+{
+    return link->state == LINK_NEW || link->state == LINK_WELCOMED;
+}
+
 /* It has a doorbell, which is watched until the link is ending or held. */
 static inline bool sluice_link_rings(const struct sluice_link *link)
 {
@@ -294,6 +302,10 @@ int sluice_rendezvous_connect(const char *name);
 void sluice_rendezvous_forget(const char *name); /* the file of an engine that was killed */
 bool sluice_channel_name_ok(const char *name);
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */
+
+/* Those that began to attach LINK_HANDSHAKE_NS ago and went no further: true if there are any.
+ * While the inbox is away it is only wanted. */
+bool sluice_link_end_silent(struct sluice_channel *ch);
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
 void sluice_link_clear(struct sluice_link *link); /* nobody's */
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);

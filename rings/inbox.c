@@ -216,5 +216,6 @@ void sluice_inbox_came_back(struct sluice_channel *ch)
     if (ch->upstream >= 0 && (in->lied || ch->writers[ch->upstream].state == WRITER_CORRUPT))
         sluice_channel_throw_out(ch, &ch->writers[ch->upstream]);
     sluice_link_take_held(ch);
+    sluice_link_end_silent(ch);
     ch->links_changed = true;
 }

@@ -15,8 +15,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HANDSHAKE_NS SLUICE_NS_PER_S /* longer, and it may lose its place to another */
-
 /* 0, or negative errno: the client is gone, or does not read what it was sent before, or there is
  * no memory. */
 static int say(int fd, enum link_say what, const struct sluice_channel *ch, int error,
@@ -119,18 +117,19 @@ void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link)
     ch->links_changed = true;
 }
 
-/* Of those that connected and then said nothing: true if there were any. */
-static bool end_silent(struct sluice_channel *ch)
+bool sluice_link_end_silent(struct sluice_channel *ch)
 {
     bool any = false;
     uint64_t now = sluice_monotonic_ns();
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++) {
         struct sluice_link *link = &ch->links[i];
-        bool silent = link->state == LINK_NEW || link->state == LINK_WELCOMED;
-        if (silent && now - link->since_ns > HANDSHAKE_NS) {
+        if (!sluice_link_attaches(link) || now - link->since_ns <= LINK_HANDSHAKE_NS)
+            continue;
+        any = true;
+        if (ch->inbox.away)
+            ch->inbox.wanted = true;
+        else
             sluice_link_end(ch, link);
-            any = true;
-        }
     }
     return any;
 }
@@ -196,7 +195,7 @@ int sluice_channel_accept(struct sluice_channel *ch)
     if (!err)
         err = check_user(fd, &pid);
     if (!err && !link) {
-        end_silent(ch); /* for the next one: their sockets are still watched */
+        sluice_link_end_silent(ch); /* for the next one: their sockets are still watched */
         err = -EBUSY;
     }
     if (err) {
@@ -244,7 +243,7 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
         err = check_height(ch, link->bell[0]);
     if (!err)
         err = sluice_writer_create(ch, role, &link->writer);
-    if (err == -EBUSY && end_silent(ch))
+    if (err == -EBUSY && sluice_link_end_silent(ch))
         err = sluice_writer_create(ch, role, &link->writer);
     if (err)
         return err;

@@ -8,6 +8,7 @@
 #include <poll.h>
 
 #define ACCEPTS_A_TURN 16u
+#define SILENCE_NS     (LINK_HANDSHAKE_NS + SLUICE_NS_PER_MS)
 
 static void ended(struct sluice_door *door)
 {
@@ -95,9 +96,18 @@ static void unwatch(struct sluice_doorman *d, struct sluice_door *door)
         d->loop->be->ops->cancel(d->loop->be, &door->op);
 }
 
+static void on_silence(struct sluice_timer *timer)
+{
+    struct sluice_doorman *d = SLUICE_CONTAINER_OF(timer, struct sluice_doorman, silence);
+    sluice_link_end_silent(d->ch);
+    d->ch->links_changed = true; /* others may have come since */
+}
+
 static void tend(struct sluice_doorman *d, struct sluice_door *door, struct sluice_link *link)
 {
     bool ending = link->state == LINK_ENDING;
+    if (sluice_link_attaches(link) && !d->silence.runs)
+        sluice_loop_start_timer(d->loop, &d->silence, SILENCE_NS, on_silence);
     if (ending || link->held)
         unwatch(d, door);
     else
@@ -122,6 +132,7 @@ void sluice_doorman_work(struct sluice_doorman *d)
 void sluice_doorman_stop(struct sluice_doorman *d)
 {
     d->stopping = true;
+    sluice_timer_stop(&d->silence);
     unwatch(d, &d->listener);
     for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
         unwatch(d, &d->links[i]);

@@ -20,6 +20,7 @@ struct sluice_doorman {
     struct sluice_loop *loop;
     struct sluice_channel *ch;
     struct sluice_door listener, links[SLUICE_LINKS_MAX];
+    struct sluice_timer silence; /* runs while anybody is half-way in */
     uint32_t watching;
     bool stopping;
     bool accept_due; /* somebody knocked and was not let in yet */

@@ -6,6 +6,7 @@ import random
 import select
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -590,6 +591,21 @@ def row_21_without_an_upstream_what_comes_is_given_up_if_told_so():
         check(counters["discarded_bytes"] >= 16 * MIB - (64 << 10), f"{counters}")
         peer.close()
         engine.ends(0)
+
+
+@test
+def row_21_who_says_hello_and_no_more_holds_nothing_up():
+    """Its place as the upstream is free a second later, whoever else comes or not."""
+    hello = struct.pack("<HHIIiQ", 0x6c73, 1, 2, 1, 0, 0)  # rings/layout.h: struct link_message
+    with World() as w, w.listen() as listener, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as half:
+        w.engine(url_of(listener), "feed", "--inbox", "64K", "--no-upstream", "discard")
+        peer = w.accept(listener)
+        half.connect(os.path.join(w.runtime, "sluice", "feed.sock"))
+        half.sendall(hello)
+        check_equal(struct.unpack("<HHIIiQ", half.recv(24))[:5], (0x6c73, 3, 2, 0, 0), "its welcome")
+        in_thread(peer.sendall, noise(2 * MIB, 3))
+        wait_until(lambda: stat(w, "feed")["counters"]["received_bytes"] == 2 * MIB, "all of it to arrive")
+        check_equal(half.recv(24), b"", "what it is told")
 
 
 @test
