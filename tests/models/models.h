@@ -13,6 +13,8 @@
 struct peer;
 struct upstream;
 
+#define ANY_BYTES UINT64_MAX
+
 /* One script of behaviour; each side runs its own half. */
 struct script {
     const char *name;
@@ -20,7 +22,7 @@ struct script {
     void (*upstream)(struct upstream *u);
     uint32_t inbox_bytes, outbox_bytes, metadata_entries; /* 0: the default */
     uint32_t reason;                                      /* how it must end */
-    uint64_t received_bytes;
+    uint64_t received_bytes;                              /* ANY_BYTES: as time has it */
     uint32_t sent_messages, sent_pongs;
 };
 

@@ -198,6 +198,24 @@ static void flood_upstream(struct upstream *u)
     upstream_take_to_end(u);
 }
 
+/* ---- an upstream that lies of what it has read, to whichever thread has the inbox ---- */
+
+static void liar_peer(struct peer *p)
+{
+    peer_send(p, 100 * KIB);
+    while (!p->finding.text) {
+        peer_nap(p, 5000);
+        peer_send(p, 1000);
+    }
+    p->finding.text = NULL; /* the engine took no more */
+}
+
+static void liar_upstream(struct upstream *u)
+{
+    upstream_take(u, 100 * KIB);
+    upstream_lie(u);
+}
+
 /* clang-format off: a table is read in columns */
 const struct script scripts[] = {
     {"bursts", bursts_peer, upstream_take_to_end, 0, 0, 0, SLUICE_REASON_PEER_CLOSE, 4 * MIB, 1, 0},
@@ -213,6 +231,7 @@ const struct script scripts[] = {
      0},
     {"trips", trips_peer, trips_upstream, 0, 0, 0, SLUICE_REASON_PEER_CLOSE, 64000, 1001, 0},
     {"flood", flood_peer, flood_upstream, 0, 0, 0, SLUICE_REASON_PEER_CLOSE, FLOOD, 1, 0},
+    {"liar", liar_peer, liar_upstream, 0, 0, 0, SLUICE_REASON_CORRUPT, ANY_BYTES, 0, 0},
 };
 /* clang-format on */
 

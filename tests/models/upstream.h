@@ -34,6 +34,7 @@ void upstream_take_to_end(struct upstream *u); /* an EOF is answered with our ow
 void upstream_send(struct upstream *u, uint32_t bytes);
 void upstream_pong(struct upstream *u);
 void upstream_finish(struct upstream *u); /* a WS_CLOSE of no bytes */
+void upstream_lie(struct upstream *u);    /* its heads are nonsense from now on */
 void upstream_sleep(uint32_t ms);
 
 #endif
