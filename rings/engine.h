@@ -282,6 +282,14 @@ static inline bool sluice_link_rings(const struct sluice_link *link)
     return link->state == LINK_ATTACHED && link->writer >= 0;
 }
 
+/* Those that began to attach LINK_HANDSHAKE_NS ago and went no further: true if there are any.
+ * While the inbox is away it is only wanted. */
+bool sluice_link_end_silent(struct sluice_channel *ch);
+
+/* The other end of sluice_attach_local(), when nobody watches its link any more: its place is free
+ * at once. */
+void sluice_detach_local(struct sluice_channel *ch, struct sluice_client *c);
+
 /* Take over the upstream's ready flag; set close_requested, reconnect_requested when newly asked.
  */
 void sluice_channel_take_requests(struct sluice_channel *ch);
@@ -302,10 +310,6 @@ int sluice_rendezvous_connect(const char *name);
 void sluice_rendezvous_forget(const char *name); /* the file of an engine that was killed */
 bool sluice_channel_name_ok(const char *name);
 void sluice_link_end(struct sluice_channel *ch, struct sluice_link *link); /* thrown out */
-
-/* Those that began to attach LINK_HANDSHAKE_NS ago and went no further: true if there are any.
- * While the inbox is away it is only wanted. */
-bool sluice_link_end_silent(struct sluice_channel *ch);
 void sluice_link_close(struct sluice_channel *ch, struct sluice_link *link);
 void sluice_link_clear(struct sluice_link *link); /* nobody's */
 int sluice_writer_create(struct sluice_channel *ch, enum sluice_role role, int *index);

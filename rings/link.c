@@ -2,6 +2,7 @@
  * The engine's end of the rendezvous sockets: who may attach, the handshake, and noticing that a
  * client is gone. The runtime watches the descriptors and calls in here.
  */
+#include "rings/client.h"
 #include "rings/engine.h"
 #include "rings/memory.h"
 #include "base/check.h"
@@ -421,4 +422,12 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
     if (link->writer >= 0)
         hear_rings(link);
     return 0;
+}
+
+void sluice_detach_local(struct sluice_channel *ch, struct sluice_client *c)
+{
+    for (int i = 0; c && i < (int)SLUICE_LINKS_MAX; i++)
+        if (ch->links[i].state == LINK_ATTACHED && ch->links[i].writer == (int)c->index)
+            sluice_link_close(ch, &ch->links[i]);
+    sluice_detach(c);
 }

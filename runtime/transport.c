@@ -408,7 +408,7 @@ void sluice_transport_destroy(struct sluice_transport *t)
         return; /* no op of it ends any more: what the kernel may write to stays */
     sluice_rx_fini(&t->rx);
     sluice_secure_fini(&t->secure);
-    sluice_detach(t->upstream);
+    sluice_detach_local(t->ch, t->upstream);
     free(t);
 }
 

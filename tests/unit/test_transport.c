@@ -4,6 +4,7 @@
  */
 #include "loop.h"
 #include "base/clock.h"
+#include "rings/client.h"
 #include "tests/support/sim_net.h"
 
 #include <criterion/criterion.h>
@@ -147,6 +148,19 @@ Test(transport, an_inline_upstream_sees_the_end_before_the_loop_ends)
     cr_expect_eq(sluice_inbox_position(sluice_transport_upstream(transport)), channel->inbox.tail);
     sluice_inbox_refresh(channel);
     cr_expect_eq(channel->inbox.meta_head, 2u);
+}
+
+/* Nobody watched its doorbell since the first one went. */
+Test(transport, the_next_one_has_an_inline_upstream_at_once)
+{
+    const struct sluice_transport_config cfg = {0};
+    make_inline();
+    for (int i = 0; i < 3 * (int)SLUICE_WRITERS_MAX; i++) {
+        sluice_transport_destroy(transport);
+        cr_assert_eq(sluice_transport_create(&transport, loop, channel, &cfg, NULL, NULL), 0);
+        cr_assert_not_null(sluice_transport_upstream(transport), "transport %d", i);
+    }
+    cr_expect_eq(channel->upstream, (int)sluice_transport_upstream(transport)->index);
 }
 
 /* ---- how long an end may take ---- */
