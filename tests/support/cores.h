@@ -4,12 +4,14 @@
 #ifndef SLUICE_TESTS_CORES_H
 #define SLUICE_TESTS_CORES_H
 
-#include <criterion/criterion.h>
+#include "tests/support/memcheck.h"
+
 #include <unistd.h>
 
 /** First words of a test with a spinning pair. */
 static inline void needs_two_cores(void)
 {
+    not_under_valgrind("runs one thread at a time");
     if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
         cr_skip_test("needs two cores: its threads spin");
 }

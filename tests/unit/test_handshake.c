@@ -4,6 +4,7 @@
  */
 #include "rings/client.h"
 #include "rings/memory.h"
+#include "tests/support/memcheck.h"
 #include "tests/support/serve.h"
 
 #include <criterion/criterion.h>
@@ -229,8 +230,7 @@ Test(handshake, row_61_a_client_is_told_that_the_engine_has_no_descriptor_left)
     struct sluice_channel *ch;
     struct rlimit usual;
     int taken[64];
-    if (getenv("TESTS_MEMCHECK"))
-        cr_skip_test("valgrind closes an accepted descriptor that the limit forbids");
+    not_under_valgrind("closes an accepted descriptor that the limit forbids");
     cr_assert_eq(sluice_channel_create(&ch, &small), 0);
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &usual), 0);
     for (int i = 0; i < 2; i++) {

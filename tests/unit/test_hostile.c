@@ -4,6 +4,7 @@
  */
 #include "base/log.h"
 #include "rings/client.h"
+#include "tests/support/cores.h"
 #include "tests/support/random.h"
 #include "tests/support/serve.h"
 
@@ -201,6 +202,7 @@ Test(hostile, row_26_a_slot_that_changes_under_the_check_is_taken_whole_or_refus
     pthread_t flipper;
     struct sluice_outbox *box = &writer_of(liar)->outbox;
     uint64_t good = 0, refused = 0;
+    needs_two_cores();
     put(liar, 100, 0);
     cr_assert_eq(sluice_outbox_refresh(box), 1);
     cr_assert_eq(pthread_create(&flipper, NULL, flip_slot, liar), 0);

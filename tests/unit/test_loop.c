@@ -3,6 +3,7 @@
  * children of fork. What a turn does for a transport is test_transport.c's.
  */
 #include "tests/support/loops.h"
+#include "tests/support/memcheck.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -395,6 +396,7 @@ static int in_child(void)
 
 Test(loop, a_child_of_fork_is_refused)
 {
+    not_under_valgrind("minds that the child has the parent's loop and may not free it");
     FOR_EACH_BACKEND(SLUICE_IDLE_SLEEP)
     {
         int status = -1;
