@@ -1,5 +1,5 @@
 /*
- * A backend's creation, the two ends of an op's life, the kernel's clock. No backend lives here.
+ * A backend's creation, the kernel's clock. No backend lives here.
  */
 #include "backends/backend.h"
 #include "base/bits.h"
@@ -91,23 +91,4 @@ uint64_t sluice_kernel_now_ns(struct sluice_backend *be)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op)
-{
-    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
-    SLUICE_CHECK(op->kind < SLUICE_OP_KINDS);
-    SLUICE_CHECK(op->state == SLUICE_OP_IDLE);
-    op->state = SLUICE_OP_IN_FLIGHT;
-    op->generation++;
-    be->in_flight++;
-}
-
-void sluice_op_end(struct sluice_backend *be, struct sluice_op *op)
-{
-    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
-    SLUICE_CHECK(op->state == SLUICE_OP_IN_FLIGHT);
-    SLUICE_CHECK(be->in_flight > 0);
-    op->state = SLUICE_OP_IDLE;
-    be->in_flight--;
 }

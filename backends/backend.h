@@ -37,6 +37,7 @@
 #define SLUICE_BACKEND_H
 
 #include "backends/stamp.h"
+#include "base/check.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -317,7 +318,23 @@ int sluice_pool_take(struct sluice_pool *pool);
 void sluice_pool_put(struct sluice_backend *be, uint16_t buffer);
 
 /* Used by backends: the two ends of an op's life, with their checks. */
-void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op);
-void sluice_op_end(struct sluice_backend *be, struct sluice_op *op);
+static inline void sluice_op_begin(struct sluice_backend *be, struct sluice_op *op)
+{
+    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
+    SLUICE_CHECK(op->kind < SLUICE_OP_KINDS);
+    SLUICE_CHECK(op->state == SLUICE_OP_IDLE);
+    op->state = SLUICE_OP_IN_FLIGHT;
+    op->generation++;
+    be->in_flight++;
+}
+
+static inline void sluice_op_end(struct sluice_backend *be, struct sluice_op *op)
+{
+    SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
+    SLUICE_CHECK(op->state == SLUICE_OP_IN_FLIGHT);
+    SLUICE_CHECK(be->in_flight > 0);
+    op->state = SLUICE_OP_IDLE;
+    be->in_flight--;
+}
 
 #endif

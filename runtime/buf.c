@@ -18,7 +18,15 @@ int sluice_leases_init(struct sluice_conns *conns)
         conns->leases[kind].starved_end = &conns->leases[kind].starved;
     wire->count = conns->loop->be->pool.count;
     wire->all = calloc(wire->count, sizeof(*wire->all));
-    return wire->all ? 0 : -ENOMEM;
+    if (!wire->all)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < wire->count; i++)
+        wire->all[i] =
+            (struct sluice_lease){.buf.data = sluice_pool_at(&conns->loop->be->pool, (uint16_t)i),
+                                  .conns = conns,
+                                  .buffer = (uint16_t)i,
+                                  .kind = LEASE_WIRE};
+    return 0;
 }
 
 void sluice_leases_fini(struct sluice_conns *conns)
@@ -109,12 +117,8 @@ struct sluice_lease *sluice_lease_wire(struct sluice_conns *conns, uint16_t buff
     struct lease_pool *pool = &conns->leases[LEASE_WIRE];
     struct sluice_lease *lease = &pool->all[buffer];
     SLUICE_CHECK(lease->refs == 0);
-    *lease = (struct sluice_lease){
-        .buf = {.data = sluice_pool_at(&conns->loop->be->pool, buffer), .bytes = bytes},
-        .conns = conns,
-        .refs = 1,
-        .buffer = buffer,
-        .kind = LEASE_WIRE};
+    lease->buf.bytes = bytes;
+    lease->refs = 1;
     pool->leased++;
     return lease;
 }

@@ -23,11 +23,6 @@ static void check(const struct sluice_conn *c)
     SLUICE_CHECK(c->magic == CONN_MAGIC); /* a call after on_close */
 }
 
-bool sluice_conn_is_leaving(const struct sluice_conn *c)
-{
-    return !sluice_life_receives(&c->life) || c->out == OUT_CLOSE_DUE;
-}
-
 /* ---- the end ---- */
 
 static void ended_first(struct sluice_conn *c, enum sluice_reason by)
@@ -188,9 +183,20 @@ static void note_end(struct sluice_conn *c, int32_t result)
     c->in_error = result;
 }
 
+/* Nothing has to be done with the bytes, and nobody waits before them. */
+static bool delivers_at_once(const struct sluice_conn *c)
+{
+    return !c->tls && !c->held && !c->paused && c->in == IN_OPEN && !sluice_conn_is_leaving(c);
+}
+
 static void on_recv(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, recv_op);
+    if (result > 0 && more && delivers_at_once(c)) {
+        c->heard_ns = c->conns->loop->now_ns;
+        sluice_conn_deliver(c, sluice_lease_wire(c->conns, op->pooled.buffer, (size_t)result));
+        return;
+    }
     bool wanted = !sluice_conn_is_leaving(c);
     c->receiving = more;
     if (result > 0) {

@@ -38,7 +38,8 @@ static void drop_queue(struct sluice_conn *c)
     if (!c->queue.base)
         return;
     size_t at = (size_t)(c->queue.base - conns->queues);
-    conns->queue_free[conns->queue_free_count++] = (uint32_t)(at / conns->queue_bytes);
+    conns->queue_free[conns->queue_free_count++] =
+        (uint32_t)(at >> __builtin_ctz(conns->queue_bytes)); /* a power of two */
     c->queue = (struct conn_queue){0};
 }
 
@@ -58,7 +59,8 @@ static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
     uint32_t at = c->queue.tail & (size - 1);
     size_t first = bytes < size - at ? bytes : size - at;
     memcpy(c->queue.base + at, data, first);
-    memcpy(c->queue.base, data + first, bytes - first);
+    if (first < bytes)
+        memcpy(c->queue.base, data + first, bytes - first);
     c->queue.tail += (uint32_t)bytes;
 }
 
@@ -70,6 +72,15 @@ static bool is_senders_turn(const struct sluice_conn *c)
     return c->sends && c->sends->data && !sluice_conn_seals(c) && c->sends->at == c->queue.head;
 }
 
+/* Its first bytes, up to this place in it. */
+static size_t queue_span(const struct sluice_conn *c, uint32_t end, const uint8_t **data)
+{
+    uint32_t size = c->conns->queue_bytes;
+    uint32_t at = c->queue.head & (size - 1), bytes = end - c->queue.head;
+    *data = c->queue.base + at;
+    return bytes < size - at ? bytes : size - at;
+}
+
 static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
 {
     if (sluice_conn_seals(c))
@@ -79,12 +90,8 @@ static size_t next_span(const struct sluice_conn *c, const uint8_t **data)
         size_t left = c->sends->bytes - c->sends->taken;
         return left < SPAN_MAX ? left : SPAN_MAX;
     }
-    uint32_t size = c->conns->queue_bytes;
-    uint32_t at = c->queue.head & (size - 1);
     bool is_before = c->sends && c->sends->data;
-    size_t span = is_before ? c->sends->at - c->queue.head : queued(c);
-    *data = c->queue.base + at;
-    return span < size - at ? span : size - at;
+    return queue_span(c, is_before ? c->sends->at : c->queue.tail, data);
 }
 
 /* It is the caller's again. */
@@ -198,14 +205,44 @@ static bool all_left(const struct sluice_conn *c)
     return queued(c) == 0 && !(c->sends && c->sends->data) && !has_file(c);
 }
 
+static void send_span(struct sluice_conn *c, const uint8_t *data, size_t bytes)
+{
+    c->send_op.send.addr = data;
+    c->send_op.send.bytes = bytes;
+    c->send_op.flags = send_flags(c);
+    if (sluice_life_begin(&c->life, &c->send_op))
+        sluice_conns_due(c, DUE_SEND); /* no room now: in the next turn */
+    else
+        c->sending = true;
+}
+
+/* Its end is waited for; not where it was sent just now, with all that is due. */
+static void hurry(struct sluice_conn *c)
+{
+    if (!(c->send_op.flags & SLUICE_OP_NOWAIT) || c->hurries || may_be_late(c))
+        return;
+    c->hurries = true;
+    c->conns->hurried++;
+}
+
+/* Nothing but bytes of the queue can be next. */
+static bool is_simple(const struct sluice_conn *c)
+{
+    return !c->tls && !c->sends;
+}
+
 void sluice_conn_flush(struct sluice_conn *c)
 {
-    if (c->sending && c->send_op.flags & SLUICE_OP_NOWAIT && !c->hurries) {
-        c->hurries = true;
-        c->conns->hurried++;
-    }
+    if (c->sending)
+        hurry(c);
     if (c->sending || !sluice_life_receives(&c->life))
         return;
+    if (is_simple(c) && c->queue.head != c->queue.tail) {
+        const uint8_t *data;
+        size_t bytes = queue_span(c, c->queue.tail, &data);
+        send_span(c, data, bytes);
+        return;
+    }
     if (c->tls && sluice_conn_offload_say(c, all_left(c))) {
         await_room(c);
         return;
@@ -224,13 +261,7 @@ void sluice_conn_flush(struct sluice_conn *c)
             end_sending(c);
         return;
     }
-    c->send_op.send.addr = data;
-    c->send_op.send.bytes = bytes;
-    c->send_op.flags = send_flags(c);
-    if (sluice_life_begin(&c->life, &c->send_op))
-        sluice_conns_due(c, DUE_SEND); /* no room now: in the next turn */
-    else
-        c->sending = true;
+    send_span(c, data, bytes);
 }
 
 void sluice_conn_tell_drained(struct sluice_conn *c)
@@ -255,6 +286,13 @@ static void send_failed(struct sluice_conn *c, int err)
         sluice_life_close(&c->life, sluice_life_reason(-err), -err);
 }
 
+/* All that there was to send, and nothing follows. */
+static bool left_alone(const struct sluice_conn *c, int32_t result)
+{
+    return result > 0 && (uint32_t)result == c->queue.tail - c->queue.head && is_simple(c) &&
+           c->out == OUT_OPEN && !c->wants_drain;
+}
+
 static void on_send(struct sluice_op *op, int32_t result, bool more)
 {
     struct sluice_conn *c = SLUICE_CONTAINER_OF(op, struct sluice_conn, send_op);
@@ -262,6 +300,12 @@ static void on_send(struct sluice_op *op, int32_t result, bool more)
     c->sending = false;
     c->conns->hurried -= c->hurries;
     c->hurries = false;
+    if (left_alone(c, result)) {
+        c->waits = false;
+        drop_queue(c);
+        sluice_life_end(&c->life);
+        return;
+    }
     c->waits = result == -EAGAIN || (result > 0 && (size_t)result < op->send.bytes);
     if (sluice_life_receives(&c->life) && result < 0 && result != -EAGAIN) {
         send_failed(c, result);
@@ -371,6 +415,14 @@ int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_c
 
 int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes)
 {
+    uint32_t room = c->conns->queue_bytes - (c->queue.tail - c->queue.head);
+    if (sluice_conn_may_send(c) == 0 && is_simple(c) && bytes > 0 && bytes <= room) {
+        if (!c->queue.base)
+            lend_queue(c);
+        put(c, data, bytes);
+        sluice_conns_due(c, DUE_SEND);
+        return 0;
+    }
     const struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
     return sluice_conn_writev(c, &iov, 1);
 }

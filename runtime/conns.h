@@ -120,7 +120,11 @@ void sluice_conn_receive(struct sluice_conn *c); /* what is due: deliver, arm */
 bool sluice_conn_has_unread(const struct sluice_conn *c);
 
 /* Nothing but on_close comes: it closes, or is about to. */
-bool sluice_conn_is_leaving(const struct sluice_conn *c);
+static inline bool sluice_conn_is_leaving(const struct sluice_conn *c)
+{
+    return !sluice_life_receives(&c->life) || c->out == OUT_CLOSE_DUE;
+}
+
 void sluice_conn_leave(struct sluice_conn *c, uint64_t timeout_ns); /* when the queue is empty */
 void sluice_conn_finish(struct sluice_conn *c);                     /* now: it ended in order */
 

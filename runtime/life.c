@@ -75,15 +75,6 @@ void sluice_life_init(struct sluice_life *c, struct sluice_loop *loop,
     c->fd = c->file = -1;
 }
 
-int sluice_life_begin(struct sluice_life *c, struct sluice_op *op)
-{
-    op->fd = c->fd;
-    op->file = c->file;
-    int err = c->loop->be->ops->submit(c->loop->be, op);
-    c->ops += err == 0;
-    return err;
-}
-
 /* ---- closing ---- */
 
 void sluice_life_drop(struct sluice_life *c)
@@ -118,12 +109,9 @@ static void over(struct sluice_timer *timer)
 }
 
 /* Told by the loop, never inside a call of the user's. */
-void sluice_life_end(struct sluice_life *c)
+void sluice_life_ended(struct sluice_life *c)
 {
-    SLUICE_CHECK(c->ops > 0);
-    c->ops--;
-    if (c->state == SLUICE_CONN_CLOSING && c->ops == 0)
-        sluice_loop_start_timer(c->loop, &c->deadline, 0, over);
+    sluice_loop_start_timer(c->loop, &c->deadline, 0, over);
 }
 
 void sluice_life_close(struct sluice_life *c, enum sluice_reason reason, int os_error)

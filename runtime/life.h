@@ -63,8 +63,24 @@ void sluice_life_shutdown(struct sluice_life *c);
 void sluice_life_close(struct sluice_life *c, enum sluice_reason reason, int os_error);
 
 /* The ops of others on this descriptor: begin may answer -EAGAIN; every end must be told. */
-int sluice_life_begin(struct sluice_life *c, struct sluice_op *op);
-void sluice_life_end(struct sluice_life *c);
+static inline int sluice_life_begin(struct sluice_life *c, struct sluice_op *op)
+{
+    op->fd = c->fd;
+    op->file = c->file;
+    int err = c->loop->be->ops->submit(c->loop->be, op);
+    c->ops += err == 0;
+    return err;
+}
+
+void sluice_life_ended(struct sluice_life *c); /* the last one, of a connection that closes */
+
+static inline void sluice_life_end(struct sluice_life *c)
+{
+    SLUICE_CHECK(c->ops > 0);
+    c->ops--;
+    if (c->ops == 0 && c->state == SLUICE_CONN_CLOSING)
+        sluice_life_ended(c);
+}
 
 /* Another loop has to do with the descriptor: as an op of its own, until sluice_life_end(). */
 static inline void sluice_life_hold(struct sluice_life *c)

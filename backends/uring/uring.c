@@ -324,6 +324,8 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
     struct io_uring_cqe *cqe;
     unsigned head, seen = 0;
     int n = 0;
+    if (!io_uring_cq_ready(&u->ring))
+        return 0;
     io_uring_for_each_cqe(&u->ring, head, cqe)
     {
         if (n == max)
@@ -338,7 +340,8 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
 static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
 {
     int n = 0;
-    if (u->quiet && !quiet_means_sent(u))
+    u->quiet_wanted &= u->quiet != NULL;
+    if (!u->quiet || !quiet_means_sent(u))
         return 0;
     while (u->quiet && n < max) {
         struct sluice_op *op = u->quiet;
@@ -346,7 +349,6 @@ static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
         unlink_op(op);
         sluice_op_end(&u->base, op);
     }
-    u->quiet_wanted &= u->quiet != NULL;
     return n;
 }
 
