@@ -67,6 +67,9 @@ REPORT_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: Thr
 # tests/vm/criterion.c stands in for it.
 MEMCHECK = ["valgrind", "--quiet", "--trace-children=yes", "--leak-check=full",
             "--show-leak-kinds=definite", "--vgdb=no", "--num-callers=30"]
+# They need what valgrind has not (io_uring, seccomp, pidfd_open), or measure memory and time.
+NOT_MEMCHECK = re.compile(r"bench|conformance_uring.*|forbidden|kernel|soak_.*|test_conn_crowd|"
+                          r"test_polling|test_restrict|torture_.*")
 
 
 @dataclass
@@ -171,7 +174,8 @@ def chosen(test, options):
         return False
     if test.suites & LONG_SUITES and not options.long:
         return False
-    if options.memcheck and os.path.basename(test.cmd[0]).startswith("python"):
+    if options.memcheck and (os.path.basename(test.cmd[0]).startswith("python") or
+                             NOT_MEMCHECK.fullmatch(test.name)):
         return False
     return not (test.suites | {test.name}) & set(options.exclude)
 
