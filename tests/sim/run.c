@@ -3,6 +3,7 @@
  * rules.c, what happens in world.c.
  */
 #include "world.h"
+#include "tests/support/long.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ int main(int argc, char **argv)
 {
     bool alone = argc > 1;
     uint64_t first = alone ? strtoull(argv[1], NULL, 0) : 1;
-    uint64_t seeds = alone ? 1 : getenv("SLUICE_LONG") ? SEEDS_LONG : SEEDS;
+    uint64_t seeds = alone ? 1 : is_long() ? SEEDS_LONG : SEEDS;
     alarm(alone ? 60 : 600); /* a world that hangs is a failure */
     uint64_t blocks = (seeds + BLOCK_SEEDS - 1) / BLOCK_SEEDS;
     printf("1..%llu\n", (unsigned long long)blocks + !alone);

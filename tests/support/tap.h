@@ -74,13 +74,6 @@ static TAP_UNUSED __attribute__((format(printf, 1, 2))) void tap_note(const char
             tap_note("%s:%d", __FILE__, __LINE__); \
     } while (0)
 
-/** True under --long: campaigns take their time. */
-static TAP_UNUSED bool tap_is_long(void)
-{
-    const char *value = getenv("SLUICE_LONG");
-    return value && strcmp(value, "1") == 0;
-}
-
 /** Last call; returns what main() returns. */
 static TAP_UNUSED int tap_end(void)
 {

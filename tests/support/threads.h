@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "tests/support/long.h"
 #include "tests/support/random.h"
 #include "tests/support/tap.h"
 
@@ -25,7 +26,7 @@ static inline uint64_t threads_seed(void)
 /* For how long one part runs: normally, and under --long. */
 static inline uint64_t threads_deadline(uint64_t ms, uint64_t long_ms)
 {
-    return sluice_monotonic_ns() + (tap_is_long() ? long_ms : ms) * SLUICE_NS_PER_MS;
+    return sluice_monotonic_ns() + (is_long() ? long_ms : ms) * SLUICE_NS_PER_MS;
 }
 
 /* The first thing that a thread found wrong. The text is a literal. */

@@ -6,6 +6,7 @@
 #include "torture.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "tests/support/long.h"
 #include "tests/support/random.h"
 #include "tests/support/tap.h"
 #include "tests/support/usage.h"
@@ -167,7 +168,7 @@ static void try_point(struct campaign *c, const struct inject_point *point, stru
 static void try_phase(struct campaign *c, struct inject_point point, struct tally *to)
 {
     unsigned calls = c->calls[point.phase][point.kind];
-    unsigned points = tap_is_long() ? POINTS_LONG : POINTS;
+    unsigned points = is_long() ? POINTS_LONG : POINTS;
     for (unsigned i = 0; i < points && i < calls; i++) {
         point.number = points >= calls ? i + 1 : 1 + (unsigned)random_below(&c->random, calls);
         try_point(c, &point, to);

@@ -3,6 +3,7 @@
  * than there is room for, and what is left when the loop goes. On every backend.
  */
 #include "tests/support/ends.h"
+#include "tests/support/long.h"
 #include "tests/support/memcheck.h"
 #include "tests/support/usage.h"
 
@@ -149,7 +150,7 @@ EACH_BACKEND(conn_life, closed_in_every_callback)
 EACH_BACKEND(conn_life, many_lives_leave_nothing)
 {
     struct conns_world w;
-    int lives = getenv("SLUICE_LONG") ? 100000 : 2000;
+    int lives = is_long() ? 100000 : 2000;
     world_open(&w, on->name, &small);
     world_pair(&w);
     sluice_conn_abort(w.client.conn);

@@ -4,6 +4,7 @@
  * SEED=17 test_conn_seeds.
  */
 #include "tests/support/ends.h"
+#include "tests/support/long.h"
 #include "tests/support/random.h"
 #include "base/check.h"
 
@@ -309,7 +310,7 @@ Test(conn_seeds, what_users_may_do_at_any_moment)
     for (size_t i = 0; i < sizeof(pattern); i++)
         pattern[i] = byte_at(i % PERIOD);
     uint64_t first = one ? strtoull(one, NULL, 10) : 1;
-    uint64_t last = one ? first : getenv("SLUICE_LONG") ? 5000 : 150;
+    uint64_t last = one ? first : is_long() ? 5000 : 150;
     for (uint64_t seed = first; seed <= last; seed++) {
         printf("seed %lu\n", (unsigned long)seed);
         run(seed);
