@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define PLAIN_BUFS 64u /* of a record each */
+#define PLAIN_BUFS     64u   /* of a record each */
+#define SEND_BYTES_MIN 1024u /* less is copied sooner than a SEND of its own is made */
 
 /* ---- the pools ---- */
 
@@ -161,4 +162,32 @@ void sluice_buf_release(struct sluice_buf *buf)
         lease->next = pool->free;
         pool->free = lease;
     }
+}
+
+/* ---- sending them on ---- */
+
+static void on_sent(struct sluice_send *send, int result)
+{
+    struct sluice_lease *lease = SLUICE_CONTAINER_OF(send, struct sluice_lease, send);
+    (void)result;
+    lease->to->lease_bytes -= (uint32_t)send->bytes;
+    lease->to = NULL;
+    sluice_buf_release(&lease->buf);
+}
+
+/* One that is on its way already is copied, and so is what is encrypted here. */
+int sluice_conn_send_buf(struct sluice_conn *c, struct sluice_buf *buf)
+{
+    struct sluice_lease *lease = lease_of(buf);
+    if (buf->bytes < SEND_BYTES_MIN || lease->to || sluice_conn_seals(c))
+        return sluice_conn_write(c, buf->data, buf->bytes);
+    int err = sluice_conn_may_write(c, buf->bytes);
+    if (err)
+        return err;
+    lease->refs++;
+    lease->to = c;
+    lease->send = (struct sluice_send){.data = buf->data, .bytes = buf->bytes, .done = on_sent};
+    c->lease_bytes += (uint32_t)buf->bytes;
+    sluice_conn_append(c, &lease->send);
+    return 0;
 }

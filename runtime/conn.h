@@ -177,6 +177,16 @@ struct sluice_send {
 SLUICE_API int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send);
 
 /**
+ * Send received bytes on, to this connection or another one of the loop: as sluice_conn_write(),
+ * but what is long leaves from the buffer, which the loop keeps until then, and is not copied.
+ *
+ * @param buf  borrowed for this call, in on_data() or retained.
+ * @return as sluice_conn_write(); what waits in buffers counts as queued.
+ * Thread: the loop's. Order: bytes leave in call order.
+ */
+SLUICE_API int sluice_conn_send_buf(struct sluice_conn *c, struct sluice_buf *buf);
+
+/**
  * Send a part of a file, in the place of call order: it is read piece by piece through the
  * connection's queue, as there is room in it, and encrypted with TLS. On io_uring the loop goes on
  * meanwhile; on libev it waits for what is not in memory.

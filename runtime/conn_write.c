@@ -23,6 +23,12 @@ static size_t queued(const struct sluice_conn *c)
     return s ? (size_t)(s->out_tail - s->out_head) : c->queue.tail - c->queue.head;
 }
 
+/* What a writer has to wait for: of the caller's own only what it left to us. */
+static size_t waiting(const struct sluice_conn *c)
+{
+    return queued(c) + c->lease_bytes;
+}
+
 /* The one used last is the one in the caches. */
 static void lend_queue(struct sluice_conn *c)
 {
@@ -267,7 +273,7 @@ void sluice_conn_flush(struct sluice_conn *c)
 void sluice_conn_tell_drained(struct sluice_conn *c)
 {
     bool has_room = !c->files && !(sluice_conn_seals(c) && (c->sends || c->tls->reads_first)) &&
-                    queued(c) <= c->conns->queue_bytes / 2;
+                    waiting(c) <= c->conns->queue_bytes / 2;
     if (!c->wants_drain || !has_room || c->out != OUT_OPEN || !sluice_life_is_live(&c->life))
         return;
     c->wants_drain = false;
@@ -338,7 +344,7 @@ void sluice_conn_send_init(struct sluice_conn *c)
     c->queue = (struct conn_queue){0};
     c->sends = NULL;
     c->sends_end = &c->sends;
-    c->files = 0;
+    c->files = c->lease_bytes = 0;
     c->waits = c->hurries = false;
     sluice_op_init(&c->send_op, SLUICE_OP_SEND, on_send);
 }
@@ -353,7 +359,7 @@ int sluice_conn_may_send(const struct sluice_conn *c)
     return c->life.state != SLUICE_CONN_OPEN || c->out != OUT_OPEN ? -EPIPE : 0;
 }
 
-static int may_write(struct sluice_conn *c, size_t bytes)
+int sluice_conn_may_write(struct sluice_conn *c, size_t bytes)
 {
     int err = sluice_conn_may_send(c);
     if (err)
@@ -363,7 +369,7 @@ static int may_write(struct sluice_conn *c, size_t bytes)
     /* Encrypted now, or queued where a file is to be, it would overtake that. */
     bool overtakes = c->files || (sluice_conn_seals(c) && c->sends);
     bool fits = sluice_conn_seals(c) ? sluice_conn_tls_has_room(c, bytes)
-                                     : bytes <= c->conns->queue_bytes - queued(c);
+                                     : bytes <= c->conns->queue_bytes - waiting(c);
     if (fits && !overtakes)
         return 0;
     c->wants_drain = true;
@@ -402,7 +408,7 @@ int sluice_conn_writev(struct sluice_conn *c, const struct iovec *iov, int iov_c
     size_t bytes = 0;
     for (int i = 0; i < iov_count; i++)
         bytes += iov[i].iov_len;
-    int err = may_write(c, bytes);
+    int err = sluice_conn_may_write(c, bytes);
     if (err || bytes == 0)
         return err;
     if (sluice_conn_seals(c))

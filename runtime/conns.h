@@ -29,8 +29,10 @@ struct sluice_lease {
     struct sluice_conns *conns;
     struct sluice_lease *next; /* of those that wait for delivery, or are free */
     uint32_t refs;
-    uint16_t buffer; /* WIRE: its number in the backend's pool */
-    uint16_t kind;   /* enum lease_kind */
+    uint16_t buffer;        /* WIRE: its number in the backend's pool */
+    uint16_t kind;          /* enum lease_kind */
+    struct sluice_conn *to; /* it is being sent on, NULL: not */
+    struct sluice_send send;
 };
 
 /* Those of one kind. */
@@ -89,6 +91,7 @@ struct sluice_conn {
     struct conn_queue queue;
     struct sluice_send *sends, **sends_end; /* bytes of the caller's among those of the queue */
     uint32_t files;                         /* of those: the rest comes from a file */
+    uint32_t lease_bytes;                   /* of those: in buffers that are sent on */
     const struct sluice_tls *tls_ctx;       /* until the handshake begins */
     struct conn_tls *tls;                   /* NULL: plain */
     struct sluice_op recv_op, send_op;
@@ -140,6 +143,7 @@ void sluice_conn_end_send(struct sluice_conn *c, int result); /* the first is th
 void sluice_conn_end_sends(struct sluice_conn *c);            /* nothing more leaves */
 void sluice_conn_tell_drained(struct sluice_conn *c);
 int sluice_conn_may_send(const struct sluice_conn *c);
+int sluice_conn_may_write(struct sluice_conn *c, size_t bytes);
 void sluice_conn_send_again(struct sluice_conn *c); /* its op served for something else */
 void sluice_conn_append(struct sluice_conn *c, struct sluice_send *send);
 struct iovec sluice_conn_queue_room(struct sluice_conn *c); /* all of it: it is empty */

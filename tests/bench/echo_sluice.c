@@ -13,7 +13,7 @@
 static void on_data(struct sluice_conn *c, struct sluice_buf *buf, void *user)
 {
     (void)user;
-    if (sluice_conn_write(c, buf->data, buf->bytes) == -EAGAIN) {
+    if (sluice_conn_send_buf(c, buf) == -EAGAIN) {
         sluice_buf_retain(buf);
         sluice_conn_set_user(c, buf);
         sluice_conn_pause(c);
@@ -23,7 +23,7 @@ static void on_data(struct sluice_conn *c, struct sluice_buf *buf, void *user)
 static void on_drain(struct sluice_conn *c, void *user)
 {
     struct sluice_buf *buf = user;
-    sluice_conn_write(c, buf->data, buf->bytes); /* half of the queue: more than any buffer */
+    sluice_conn_send_buf(c, buf); /* half of the queue: more than any buffer */
     sluice_buf_release(buf);
     sluice_conn_set_user(c, NULL);
     sluice_conn_resume(c);

@@ -100,7 +100,7 @@ static inline void heard_echo(struct sluice_conn *c, struct sluice_buf *buf, voi
 {
     struct heard *h = user;
     h->data++;
-    cr_assert_eq(sluice_conn_write(c, buf->data, buf->bytes), 0);
+    cr_assert_eq(sluice_conn_send_buf(c, buf), 0);
 }
 
 static const struct sluice_conn_events heard_echoing = {

@@ -275,3 +275,121 @@ EACH_WAY(a_file_waits_for_the_peer)
     close(fd);
     close_way(&w, on);
 }
+
+/* ---- received buffers, sent on ---- */
+
+static struct sluice_buf *kept;
+static int refused, times, piece_count;
+static size_t pieces[3000];
+
+/* As a proxy does it. */
+static void send_on(struct sluice_conn *c, struct sluice_buf *buf, void *user)
+{
+    (void)user;
+    pieces[piece_count++ % 3000] = buf->bytes;
+    for (int i = 0; i < times; i++) {
+        int err = sluice_conn_send_buf(c, buf);
+        if (err == 0)
+            continue;
+        cr_assert_eq(err, -EAGAIN);
+        cr_assert_null(kept);
+        refused++;
+        kept = buf;
+        sluice_buf_retain(buf);
+        sluice_conn_pause(c);
+    }
+}
+
+static void send_kept(struct sluice_conn *c, void *user)
+{
+    (void)user;
+    cr_assert_eq(sluice_conn_send_buf(c, kept), 0);
+    sluice_buf_release(kept);
+    kept = NULL;
+    sluice_conn_resume(c);
+}
+
+static const struct sluice_conn_events sending_on = {
+    .on_data = send_on, .on_drain = send_kept, .on_close = heard_close};
+
+static void open_chain(struct conns_world *w, const struct way *way)
+{
+    kept = NULL;
+    refused = piece_count = 0;
+    times = 1;
+    open_way(w, way);
+    world_pair(w);
+    sluice_conn_set_events(w->server.conn, &sending_on);
+}
+
+/* Short ones are copied, long ones are not, and all of them leave in order. */
+EACH_WAY(what_was_received_is_sent_on)
+{
+    struct conns_world w;
+    static uint8_t all[1000000];
+    struct sluice_send rest = {.data = all + 100, .bytes = sizeof(all) - 100, .done = on_sent};
+    fill_pattern(all, 0, sizeof(all));
+    sends_done_count = 0;
+    open_chain(&w, on);
+    for (int i = 0; i < 10; i++) {
+        cr_assert_eq(sluice_conn_write(w.client.conn, all + 10 * i, 10), 0);
+        TURN_UNTIL(&w, w.client.count == 10u * (size_t)(i + 1));
+    }
+    cr_assert_eq(sluice_conn_send(w.client.conn, &rest), 0);
+    TURN_UNTIL(&w, w.client.count == sizeof(all));
+    expect_pattern(&w.client, sizeof(all));
+    close_way(&w, on);
+}
+
+/* No more waits than the queue may hold, and no buffer is lost that way. */
+EACH_WAY(what_is_sent_on_waits_for_its_reader)
+{
+    struct conns_world w;
+    static uint8_t all[8000000];
+    struct sluice_send send = {.data = all, .bytes = sizeof(all), .done = on_sent};
+    fill_pattern(all, 0, sizeof(all));
+    sends_done_count = 0;
+    open_chain(&w, on);
+    sluice_conn_pause(w.client.conn);
+    cr_assert_eq(sluice_conn_send(w.client.conn, &send), 0);
+    TURN_UNTIL(&w, refused);
+    world_pass(&w, 5 * SLUICE_NS_PER_MS);
+    size_t waits = sluice_conn_queued(w.server.conn);
+    cr_expect(waits > 0 && waits <= 2 * w.loop->conns->queue_bytes, "%zu wait", waits);
+    sluice_conn_resume(w.client.conn);
+    TURN_UNTIL(&w, w.client.count == sizeof(all));
+    expect_pattern(&w.client, sizeof(all));
+    cr_expect_eq(sluice_conn_queued(w.server.conn), 0);
+    close_way(&w, on);
+}
+
+/* Its own place in the list is taken: the second time it is copied. */
+EACH_WAY(one_that_is_on_its_way_is_copied)
+{
+    struct conns_world w;
+    open_chain(&w, on);
+    times = 3;
+    write_pattern(w.client.conn, 0, 3000);
+    TURN_UNTIL(&w, w.client.count == 9000);
+    for (size_t n = 0, at = 0; n < (size_t)piece_count; at += pieces[n++])
+        for (size_t i = 0; i < 3; i++)
+            expect_bytes(w.client.bytes + 3 * at + i * pieces[n], at, pieces[n]);
+    close_way(&w, on);
+}
+
+/* The loop minds, when it is destroyed, that every buffer is back. */
+EACH_WAY(what_was_to_be_sent_on_comes_back_with_the_end)
+{
+    struct conns_world w;
+    static uint8_t all[8000000];
+    struct sluice_send send = {.data = all, .bytes = sizeof(all), .done = on_sent};
+    sends_done_count = 0;
+    open_chain(&w, on);
+    sluice_conn_pause(w.client.conn);
+    cr_assert_eq(sluice_conn_send(w.client.conn, &send), 0);
+    TURN_UNTIL(&w, refused);
+    sluice_conn_abort(w.server.conn);
+    TURN_UNTIL(&w, w.server.closed);
+    sluice_buf_release(kept);
+    close_way(&w, on);
+}

@@ -31,7 +31,7 @@ static void on_signal(int number)
 static void on_data(struct sluice_conn *c, struct sluice_buf *buf, void *user)
 {
     struct side *side = user;
-    if (sluice_conn_write(side->peer->conn, buf->data, buf->bytes) != -EAGAIN)
+    if (sluice_conn_send_buf(side->peer->conn, buf) != -EAGAIN)
         return; /* or it ended: then so do we, soon */
     sluice_buf_retain(buf);
     side->kept = buf;
@@ -51,7 +51,7 @@ static void on_drain(struct sluice_conn *c, void *user)
     struct side *side = user, *peer = side->peer;
     if (!peer->kept)
         return;
-    sluice_conn_write(c, peer->kept->data, peer->kept->bytes);
+    sluice_conn_send_buf(c, peer->kept);
     let_go(peer);
     if (peer->conn)
         sluice_conn_resume(peer->conn);
