@@ -295,8 +295,9 @@ struct sluice_backend {
     uint32_t ops_max;
     uint32_t in_flight;
     struct sluice_pool pool;
-    int fd_limit;     /* an op on a descriptor from here on ends with -ERANGE */
-    char name[16];    /* "uring", "ev:epoll" */
+    bool edge;     /* a MULTI POLL tells of each write, whether what came before was read or not */
+    int fd_limit;  /* an op on a descriptor from here on ends with -ERANGE */
+    char name[16]; /* "uring", "ev:epoll" */
     char detail[160]; /* which features are in use, for people */
 };
 

@@ -13,8 +13,10 @@ int sluice_doorbell_open(int ends[2])
     int err = sluice_system_pair(SOCK_STREAM, ends);
     if (err)
         ends[0] = ends[1] = -1;
-    else
+    if (!err) {
         sluice_system_refuse_rights(ends[0]);
+        sluice_system_block(ends[1]);
+    }
     return err;
 }
 
@@ -27,15 +29,24 @@ bool sluice_doorbell_ring(int fd)
     return false;
 }
 
-int sluice_doorbell_hear(int fd)
+static int hear(int fd, int flags)
 {
     char rung[4096];
-    ssize_t n = recv(fd, rung, sizeof(rung), MSG_DONTWAIT);
+    ssize_t n = recv(fd, rung, sizeof(rung), flags);
     return n < 0 ? -errno : (int)n;
+}
+
+int sluice_doorbell_hear(int fd)
+{
+    return hear(fd, MSG_DONTWAIT);
 }
 
 int sluice_doorbell_wait(int fd, int ms)
 {
+    int rung =
+        ms < 0 ? hear(fd, 0) : -EAGAIN; /* waits, where the system lets it: one call, not two */
+    if (rung != -EAGAIN)
+        return rung;
     struct pollfd bell = {.fd = fd, .events = POLLIN};
     int n = poll(&bell, 1, ms);
     if (n < 0)

@@ -19,8 +19,8 @@ bool sluice_doorbell_ring(int fd);
 /* Takes what was rung: > 0, 0 when the other end is gone, or negative errno (-EAGAIN). */
 int sluice_doorbell_hear(int fd);
 
-/* The same; waits for it, up to ms (-1: without a limit). -EAGAIN: nothing came. In poll(2), for no
- * signal handler restarts that one: -EINTR. */
+/* The same at the client's end; waits for it, up to ms (-1: without a limit). -EAGAIN: nothing
+ * came. No signal handler restarts it: -EINTR. */
 int sluice_doorbell_wait(int fd, int ms);
 
 #endif

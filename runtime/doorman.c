@@ -8,6 +8,7 @@
 #include <poll.h>
 
 #define ACCEPTS_A_TURN 16u
+#define UNREAD_MAX     32u /* rings: a socket has room for more, and a client rings once a sleep */
 #define SILENCE_NS     (LINK_HANDSHAKE_NS + SLUICE_NS_PER_MS)
 
 static void ended(struct sluice_door *door)
@@ -51,8 +52,12 @@ static void on_link(struct sluice_op *op, int32_t result, bool more)
         ended(door);
     if (d->stopping || link->held || (more && !rings))
         return;
+    bool rung = rings && more && d->loop->be->edge && ++door->unread < UNREAD_MAX;
+    door->unread = rung ? door->unread : 0;
     if (rings && result > 0 && result & POLLHUP)
         sluice_link_hung_up(d->ch, link);
+    else if (rung)
+        d->ch->bell_heard = true;
     else
         sluice_link_input(d->ch, link);
 }

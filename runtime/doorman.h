@@ -13,6 +13,7 @@ struct sluice_doorman;
 struct sluice_door {
     struct sluice_op op; /* POLL */
     struct sluice_doorman *doorman;
+    uint32_t unread; /* rings */
     bool watching;
 };
 

@@ -77,7 +77,8 @@ void sluice_loop_post(struct sluice_loop *loop, struct sluice_post *post)
 static void clear_bell(struct sluice_loop *loop)
 {
     loop->rung = false;
-    sluice_bell_clear(&loop->bell);
+    if (!loop->be->edge)
+        sluice_bell_clear(&loop->bell);
 }
 
 /* What was rung since we said that we sleep was lost with the bell: then there is no sleep. */

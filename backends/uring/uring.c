@@ -108,6 +108,7 @@ static int uring_init(struct sluice_backend *be, const struct sluice_backend_con
 {
     struct uring *u = uring_of(be);
     u->caps = *uring_caps();
+    be->edge = true;
     if (u->caps.error)
         return u->caps.error;
     if (cfg->sqpoll_idle_ms)

@@ -48,6 +48,14 @@ void sluice_system_refuse_rights(int fd)
     setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof(none));
 }
 
+/* signal(7): a receive with a time limit is never restarted. */
+void sluice_system_block(int fd)
+{
+    const struct timeval limit = {.tv_sec = 3600};
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0)
+        fcntl(fd, F_SETFL, 0);
+}
+
 int sluice_system_peer(int fd, unsigned *uid, int *pid)
 {
     struct ucred cred;

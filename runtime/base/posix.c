@@ -55,6 +55,11 @@ void sluice_system_refuse_rights(int fd)
     (void)fd;
 }
 
+void sluice_system_block(int fd)
+{
+    (void)fd;
+}
+
 /* POSIX knows nobody at the other end. The directory, which is this user's alone, keeps others out;
  * where there is getpeereid() it says so once more. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid)

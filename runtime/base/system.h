@@ -18,6 +18,10 @@ int sluice_system_pair(int type, int pair[2]); /* non-blocking */
  * Since Linux 6.16; elsewhere it does nothing. */
 void sluice_system_refuse_rights(int fd);
 
+/* Receiving from it waits from now on, and ends at a signal whatever the handler's flags are. Where
+ * a system has no such way it does nothing. */
+void sluice_system_block(int fd);
+
 /* Who is at the other end of a Unix socket. pid: 0 where the system does not say. */
 int sluice_system_peer(int fd, unsigned *uid, int *pid);
 
