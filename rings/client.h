@@ -53,6 +53,7 @@ struct sluice_client {
     uint64_t fixed_bytes;
     struct writer_shared *mine;
     uint32_t index;
+    uint64_t number; /* of a local one's writer: nobody else's ever */
     struct producer outbox, pongs;
     uint64_t request;
 

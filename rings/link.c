@@ -124,7 +124,7 @@ bool sluice_link_end_silent(struct sluice_channel *ch)
     uint64_t now = sluice_monotonic_ns();
     for (int i = 0; i < (int)SLUICE_LINKS_MAX; i++) {
         struct sluice_link *link = &ch->links[i];
-        if (!sluice_link_attaches(link) || now - link->since_ns <= LINK_HANDSHAKE_NS)
+        if (!sluice_link_attaches(link) || link->held || now - link->since_ns <= LINK_HANDSHAKE_NS)
             continue;
         any = true;
         if (ch->inbox.away)
@@ -257,6 +257,7 @@ static int admit(struct sluice_channel *ch, struct sluice_link *link, enum sluic
 static void hello(struct sluice_channel *ch, struct sluice_link *link,
                   const struct link_message *msg)
 {
+    link->since_ns = sluice_monotonic_ns(); /* its turn again, however long ours took */
     if (link->pid == 0)
         link->pid = msg->error;
     int err = msg->layout != SLUICE_LAYOUT_VERSION ? -EPROTO
@@ -418,6 +419,8 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
         sluice_link_close(ch, link);
         return err;
     }
+    if (link->writer >= 0)
+        (*out)->number = ch->writers[link->writer].number;
     attached(ch, link);
     if (link->writer >= 0)
         hear_rings(link);
@@ -427,7 +430,8 @@ int sluice_attach_local(struct sluice_client **out, struct sluice_channel *ch,
 void sluice_detach_local(struct sluice_channel *ch, struct sluice_client *c)
 {
     for (int i = 0; c && i < (int)SLUICE_LINKS_MAX; i++)
-        if (ch->links[i].state == LINK_ATTACHED && ch->links[i].writer == (int)c->index)
+        if (ch->links[i].state == LINK_ATTACHED && ch->links[i].writer == (int)c->index &&
+            ch->writers[c->index].number == c->number)
             sluice_link_close(ch, &ch->links[i]);
     sluice_detach(c);
 }

@@ -23,10 +23,7 @@ int sluice_leases_init(struct sluice_conns *conns)
         return -ENOMEM;
     for (uint32_t i = 0; i < wire->count; i++)
         wire->all[i] =
-            (struct sluice_lease){.buf.data = sluice_pool_at(&conns->loop->be->pool, (uint16_t)i),
-                                  .conns = conns,
-                                  .buffer = (uint16_t)i,
-                                  .kind = LEASE_WIRE};
+            (struct sluice_lease){.conns = conns, .buffer = (uint16_t)i, .kind = LEASE_WIRE};
     return 0;
 }
 
@@ -118,7 +115,7 @@ struct sluice_lease *sluice_lease_wire(struct sluice_conns *conns, uint16_t buff
     struct lease_pool *pool = &conns->leases[LEASE_WIRE];
     struct sluice_lease *lease = &pool->all[buffer];
     SLUICE_CHECK(lease->refs == 0);
-    lease->buf.bytes = bytes;
+    lease->buf = (struct sluice_buf){sluice_pool_at(&conns->loop->be->pool, buffer), bytes};
     lease->refs = 1;
     pool->leased++;
     return lease;
@@ -175,11 +172,22 @@ static void on_sent(struct sluice_send *send, int result)
     sluice_buf_release(&lease->buf);
 }
 
+/* Who does not read keeps nobody from receiving: half of the buffers are not for that, and none for
+ * a little in much. */
+static bool may_wait(const struct sluice_lease *lease)
+{
+    const struct lease_pool *pool = &lease->conns->leases[lease->kind];
+    size_t room =
+        lease->kind == LEASE_WIRE ? lease->conns->loop->be->pool.bytes : SLUICE_TLS_RECORD_MAX;
+    return pool->leased <= pool->count / 2 && lease->buf.bytes >= SEND_BYTES_MIN &&
+           lease->buf.bytes >= room / 4;
+}
+
 /* One that is on its way already is copied, and so is what is encrypted here. */
 int sluice_conn_send_buf(struct sluice_conn *c, struct sluice_buf *buf)
 {
     struct sluice_lease *lease = lease_of(buf);
-    if (buf->bytes < SEND_BYTES_MIN || lease->to || sluice_conn_seals(c))
+    if (!may_wait(lease) || lease->to || sluice_conn_seals(c))
         return sluice_conn_write(c, buf->data, buf->bytes);
     int err = sluice_conn_may_write(c, buf->bytes);
     if (err)

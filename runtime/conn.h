@@ -40,7 +40,7 @@ struct sluice_listener;
  * that cannot be received into; with none left nothing is received, on any connection of the loop,
  * until one comes back.
  */
-struct sluice_buf {
+struct sluice_buf { /* to be read only */
     const uint8_t *data;
     size_t bytes;
 };
@@ -178,7 +178,8 @@ SLUICE_API int sluice_conn_send(struct sluice_conn *c, struct sluice_send *send)
 
 /**
  * Send received bytes on, to this connection or another one of the loop: as sluice_conn_write(),
- * but what is long leaves from the buffer, which the loop keeps until then, and is not copied.
+ * but what is long leaves from the buffer, which the loop keeps until then, and is not copied: as
+ * long as half of the pool is free, so that a peer that does not read keeps nobody from receiving.
  *
  * @param buf  borrowed for this call, in on_data() or retained.
  * @return as sluice_conn_write(); what waits in buffers counts as queued.

@@ -9,9 +9,9 @@ as well when a sanitizer reports (in any process of it) or when it leaves a proc
 line is `N passed, N failed, N skipped`, in test points.
 
 The tests keep real clocks, sockets and processes, several tests at a time. One that failed is run
-again at the end, alone: if it passes AGAIN times its points are unsteady, which is told by name and
-does not fail the run. A crash, a sanitizer's report, a process left behind, or more than
-UNSTEADY_MAX such tests do, whatever follows.
+again at the end, alone: if all that failed passes AGAIN times it is unsteady, which is told by name
+and does not fail the run. A crash, a hang, a sanitizer's report, a process left behind, or more than
+UNSTEADY_MAX such tests in one runner do, whatever follows.
 """
 import argparse
 import json
@@ -45,7 +45,10 @@ LONG_SUITES = {"long"}  # only with --long
 LONG_TIMEOUT_FACTOR = 10
 GUEST_TIMEOUT_FACTOR = 4  # tests/vm sets TESTS_GUEST: all is slower there
 MEMCHECK_TIMEOUT_FACTOR = 10
-CRASH = "unexpected signal"  # as Criterion names it
+# As Criterion, the shell and our own scripts name it.
+CRASH = re.compile(r"unexpected signal|check failed|SIG(ABRT|BUS|FPE|ILL|SEGV)|"
+                   r"exit code:? (-(4|6|7|8|11)|13[2-9])\b")
+OF_THE_WHOLE = {"end", "plan"}  # failures that are no point's
 AGAIN = 3
 UNSTEADY_MAX = 5
 SKIP_EXIT_CODE = 77
@@ -291,9 +294,8 @@ def verdict(test, ended, points):
 
 def is_grave(test, ended, points):
     """Whether something happened that no other load excuses."""
-    crashed = ended.code < 0 and not ended.timed_out
-    crashed |= any(CRASH in p.name for p in points if p.status == FAILED)
-    return bool(crashed or ended.left or sanitizer_reports(test))
+    crashed = any(CRASH.search(p.name + ": " + p.detail) for p in points if p.status == FAILED)
+    return bool(crashed or ended.timed_out or ended.code < 0 or ended.left or sanitizer_reports(test))
 
 
 def run_one(test, options, scratch, running):
@@ -320,6 +322,19 @@ def output_of(test, points):
     return "\n".join(line for text in texts for line in text.splitlines() if line not in told)
 
 
+def plain_name(point):
+    """Its name in a passed and in a failed run: of Criterion's the first word."""
+    return point.name.split(" ")[0] if "::" in point.name else point.name
+
+
+def makes_good(again, outcome):
+    """All that failed has passed, and nothing is skipped that was not."""
+    passed = {plain_name(p) for p in again.of(PASSED)}
+    failed = {plain_name(p) for p in outcome.of(FAILED)} - OF_THE_WHOLE
+    skipped = {plain_name(p) for p in again.of(SKIPPED)} - {plain_name(p) for p in outcome.of(SKIPPED)}
+    return not again.count(FAILED) and failed <= passed and not skipped
+
+
 class Report:
     """What people see."""
 
@@ -340,10 +355,13 @@ class Report:
 
     def settle(self, outcome, again):
         """What came of running a failed one again, so often."""
-        steady = not again or any(other.count(FAILED) for other in again)
-        for point in [] if steady else outcome.of(FAILED):
-            point.status = UNSTEADY
-            point.detail = f"failed beside others, passed {len(again)} times alone"
+        if again and all(makes_good(other, outcome) for other in again):
+            failed = {plain_name(p) for p in outcome.of(FAILED)}
+            outcome.points = again[-1].points + [p for p in outcome.of(FAILED) if p.name in OF_THE_WHOLE]
+            for point in outcome.points:
+                if plain_name(point) in failed:
+                    point.status = UNSTEADY
+                    point.detail = f"failed once, passed {len(again)} times alone"
         self.show_settled(outcome)
         sys.stdout.flush()
 
@@ -396,9 +414,10 @@ class Report:
                 print(f"{outcome.test.name}: {point.name}")
         minutes, seconds = divmod(round(time.time() - began), 60)
         print(f"total time: {minutes} min {seconds:02} s")
-        passed, failed, skipped, unsteady = (sum(o.count(s) for o in self.outcomes)
-                                             for s in (PASSED, FAILED, SKIPPED, UNSTEADY))
-        passed += unsteady
+        passed, failed, skipped = (sum(o.count(s) for o in self.outcomes)
+                                   for s in (PASSED, FAILED, SKIPPED))
+        passed += sum(p.name.split(": ")[-1] not in OF_THE_WHOLE
+                      for o in self.outcomes for p in o.of(UNSTEADY))
         print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
         return failed == 0 and passed + skipped > 0
 

@@ -341,15 +341,14 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
 static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
 {
     int n = 0;
-    u->quiet_wanted &= u->quiet != NULL;
-    if (!u->quiet || !quiet_means_sent(u))
-        return 0;
-    while (u->quiet && n < max) {
+    bool sent = u->quiet && quiet_means_sent(u);
+    while (sent && u->quiet && n < max) {
         struct sluice_op *op = u->quiet;
         out[n++] = (struct sluice_completion){.op = op, .result = (int32_t)op->send.bytes};
         unlink_op(op);
         sluice_op_end(&u->base, op);
     }
+    u->quiet_wanted &= u->quiet != NULL;
     return n;
 }
 

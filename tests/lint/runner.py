@@ -23,7 +23,7 @@ def ran(*scripts, report_type=run.Report):
             place = os.path.join(folder, str(n))
             os.mkdir(place)
             tests.append(run.Test(build=place, name=f"t{n}", cmd=["/bin/sh", "-c", script], env={}, workdir=place,
-                                  timeout_s=20, suites=set(), parallel=True, protocol="exitcode", logs=""))
+                                  timeout_s=2, suites=set(), parallel=True, protocol="exitcode", logs=""))
         report = report_type(len(tests), OPTIONS)
         run.run_all(tests, OPTIONS, report)
         passed = report.close(time.time())
@@ -36,7 +36,24 @@ def what_passes_again_is_unsteady_and_named():
     passed, lines = ran("true", FAILS_ONCE)
     check(passed, lines)
     check_equal(lines[-1], "2 passed, 0 failed, 0 skipped", "last line")
-    check("unsteady: 1 t1: end: failed beside others, passed 3 times alone" in lines, lines)
+    check("unsteady: 1 t1: end: failed once, passed 3 times alone" in lines, lines)
+
+
+@test
+def points_are_those_of_the_whole_run():
+    """Not of the one that ended early."""
+    passed, lines = ran("echo ok 1 - a; test -e seen || { : >seen; exit 3; }; echo not ok 2 - b | sed s/not.//; echo 1..2")
+    check(passed, lines)
+    check_equal(lines[-1], "2 passed, 0 failed, 0 skipped", "last line")
+
+
+@test
+def what_is_skipped_then_has_not_passed():
+    """Of the whole, or the very point."""
+    for then in ("exit 77", "echo ok 1 - a '# SKIP no more'; echo 1..1; exit 0", "echo ok 1 - b; echo 1..1; exit 0"):
+        passed, lines = ran("test ! -e seen || { echo why; %s; }; : >seen; echo not ok 1 - a; echo 1..1; exit 1" % then)
+        check(not passed, [then, *lines])
+    check(not ran("test ! -e seen || { echo why; exit 77; }; : >seen; exit 1")[0], "no point failed")
 
 
 @test
@@ -49,8 +66,9 @@ def what_fails_again_failed():
 
 @test
 def a_crash_failed_whatever_follows():
-    """So do a sanitizer's report and a process left behind."""
-    for end in ("kill -SEGV $$", "echo ': runtime error: ' >&2", "setsid sleep 30 &"):
+    """So do a hang, a sanitizer's report and a process left behind."""
+    for end in ("kill -SEGV $$", "echo ': runtime error: ' >&2", "setsid sleep 30 &", "exec sleep 30",
+                "echo not ok 1 - a: SIGABRT; echo 1..1; exit 1"):
         passed, lines = ran("test -e seen || { : >seen; %s }" % (end + (";" if end[-1] != "&" else "")))
         check(not passed, [end, *lines])
 
@@ -69,7 +87,7 @@ def a_guests_runner_tells_it_as_tap():
     check(not passed, lines)
     points = run.tap_reader.read("\n".join(lines))
     check_equal(sorted((p.name, p.status) for p in points),
-                [("t0: t0", run.PASSED), ("t1: end", run.UNSTEADY), ("t2: end", run.FAILED)], "points")
+                [("t0: t0", run.PASSED), ("t1: end", run.UNSTEADY), ("t1: t1", run.PASSED), ("t2: end", run.FAILED)], "points")
 
 
 main()

@@ -25,12 +25,18 @@ static struct way ways[] = {{"uring", 0},    {"uring", 1}, {"ev:epoll", 0},
     }                                                                                 \
     ParameterizedTest(struct way *on, conn_send, test)
 
-static void open_way(struct conns_world *w, const struct way *way)
+static void open_way_of(struct conns_world *w, const struct way *way,
+                        const struct sluice_loop_config *cfg)
 {
     if (way->tls)
-        tls_world_open(w, way->backend, &small);
+        tls_world_open(w, way->backend, cfg);
     else
-        world_open(w, way->backend, &small);
+        world_open(w, way->backend, cfg);
+}
+
+static void open_way(struct conns_world *w, const struct way *way)
+{
+    open_way_of(w, way, &small);
 }
 
 static void close_way(struct conns_world *w, const struct way *way)
@@ -312,14 +318,20 @@ static void send_kept(struct sluice_conn *c, void *user)
 static const struct sluice_conn_events sending_on = {
     .on_data = send_on, .on_drain = send_kept, .on_close = heard_close};
 
-static void open_chain(struct conns_world *w, const struct way *way)
+static void open_chain_of(struct conns_world *w, const struct way *way,
+                          const struct sluice_loop_config *cfg)
 {
     kept = NULL;
     refused = piece_count = 0;
     times = 1;
-    open_way(w, way);
+    open_way_of(w, way, cfg);
     world_pair(w);
     sluice_conn_set_events(w->server.conn, &sending_on);
+}
+
+static void open_chain(struct conns_world *w, const struct way *way)
+{
+    open_chain_of(w, way, &small);
 }
 
 /* Short ones are copied, long ones are not, and all of them leave in order. */
@@ -360,6 +372,26 @@ EACH_WAY(what_is_sent_on_waits_for_its_reader)
     TURN_UNTIL(&w, w.client.count == sizeof(all));
     expect_pattern(&w.client, sizeof(all));
     cr_expect_eq(sluice_conn_queued(w.server.conn), 0);
+    close_way(&w, on);
+}
+
+/* What waits for a reader leaves it buffers to read into: here both ends are of one loop. */
+EACH_WAY(what_is_sent_on_leaves_half_of_the_buffers)
+{
+    struct conns_world w;
+    static uint8_t all[4000000];
+    const struct sluice_loop_config cfg = {
+        .conns_max = 8, .idle = SLUICE_IDLE_BUSY, .recv_bufs = 128, .send_queue_bytes = 512u << 10};
+    struct sluice_send send = {.data = all, .bytes = sizeof(all), .done = on_sent};
+    fill_pattern(all, 0, sizeof(all));
+    sends_done_count = 0;
+    open_chain_of(&w, on, &cfg);
+    sluice_conn_pause(w.client.conn);
+    cr_assert_eq(sluice_conn_send(w.client.conn, &send), 0);
+    world_pass(&w, 50 * SLUICE_NS_PER_MS);
+    sluice_conn_resume(w.client.conn);
+    TURN_UNTIL(&w, w.client.count == sizeof(all));
+    expect_pattern(&w.client, sizeof(all));
     close_way(&w, on);
 }
 

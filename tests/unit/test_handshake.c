@@ -224,6 +224,27 @@ Test(handshake, silent_clients_lose_their_places)
     sluice_channel_destroy(ch);
 }
 
+/* The time is the client's: what the engine took before it heard HELLO does not count. */
+Test(handshake, who_was_not_heard_was_not_silent)
+{
+    const struct link_message hello = saying(LINK_HELLO, SLUICE_UPSTREAM);
+    struct sluice_channel *ch;
+    int fds[LINK_FDS];
+    cr_assert_eq(sluice_channel_create(&ch, &small), 0);
+    int fd = dial(ch);
+    cr_assert_eq(send(fd, &hello, sizeof(hello), MSG_NOSIGNAL), (ssize_t)sizeof(hello));
+    usleep(1100000);
+    cr_expect_eq(answer(ch, fd, fds).say, LINK_WELCOME);
+    cr_expect_eq(sluice_link_end_silent(ch), false);
+    cr_expect_eq(ch->links[0].state, LINK_WELCOMED);
+    usleep(1100000);
+    cr_expect_eq(sluice_link_end_silent(ch), true);
+    for (int i = 0; i < LINK_FDS; i++)
+        close(fds[i]);
+    close(fd);
+    sluice_channel_destroy(ch);
+}
+
 /* The spare descriptor serves to say it, each time anew. */
 Test(handshake, row_61_a_client_is_told_that_the_engine_has_no_descriptor_left)
 {

@@ -163,6 +163,26 @@ Test(transport, the_next_one_has_an_inline_upstream_at_once)
     cr_expect_eq(channel->upstream, (int)sluice_transport_upstream(transport)->index);
 }
 
+/* It was thrown out, and its place is another's. */
+Test(transport, an_inline_upstream_that_lied_takes_nobody_with_it)
+{
+    struct sluice_client *other;
+    make_inline();
+    struct sluice_client *liar = sluice_transport_upstream(transport);
+    atomic_store(&liar->mine->meta_head, 1u << 30);
+    sluice_inbox_refresh(channel);
+    for (int i = 0; i < 20 && channel->writers[liar->index].state != WRITER_FREE; i++) {
+        sim_show_clients(loop->be, channel);
+        turns(1);
+    }
+    cr_assert_eq(sluice_attach_local(&other, channel, SLUICE_UPSTREAM), 0);
+    cr_assert_eq(other->index, liar->index);
+    sluice_transport_destroy(transport);
+    transport = NULL;
+    cr_expect_eq(channel->upstream, (int)other->index);
+    sluice_detach(other);
+}
+
 /* ---- how long an end may take ---- */
 
 /* We sent FIN and the upstream left; another comes within the limit: the peer may go on sending. */

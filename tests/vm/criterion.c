@@ -202,6 +202,7 @@ static time_t limit_s(void)
 {
     double limit =
         current->data->timeout > 0 ? current->data->timeout : current_suite->data->timeout;
+    limit *= getenv("TESTS_MEMCHECK") ? 10 : 1; /* as much as tests/run.py gives the whole */
     return limit > 0 ? (time_t)limit + 1 : 3600;
 }
 
