@@ -111,8 +111,6 @@ static void on_silence(struct sluice_timer *timer)
 static void tend(struct sluice_doorman *d, struct sluice_door *door, struct sluice_link *link)
 {
     bool ending = link->state == LINK_ENDING;
-    if (sluice_link_attaches(link) && !d->silence.runs)
-        sluice_loop_start_timer(d->loop, &d->silence, SILENCE_NS, on_silence);
     if (ending || link->held)
         unwatch(d, door);
     else
@@ -129,9 +127,16 @@ void sluice_doorman_work(struct sluice_doorman *d)
     if (d->accept_due)
         accept_some(d);
     watch(d, &d->listener, d->ch->listen_fd, SLUICE_OP_MULTI);
-    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++)
+    bool attaches = false;
+    for (uint32_t i = 0; i < SLUICE_LINKS_MAX; i++) {
         if (d->ch->links[i].state != LINK_FREE)
             tend(d, &d->links[i], &d->ch->links[i]);
+        attaches |= sluice_link_attaches(&d->ch->links[i]);
+    }
+    if (!attaches)
+        sluice_timer_stop(&d->silence);
+    else if (!d->silence.runs)
+        sluice_loop_start_timer(d->loop, &d->silence, SILENCE_NS, on_silence);
 }
 
 void sluice_doorman_stop(struct sluice_doorman *d)
