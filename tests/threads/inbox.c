@@ -200,7 +200,7 @@ int main(void)
     must(sluice_attach_local(&observer, ch, SLUICE_OBSERVER));
     one_view_open(&up_view, ch, up);
     one_view_open(&observer_view, ch, observer);
-    deadline = threads_deadline(3000, 30000);
+    deadline = threads_deadline(3000, 20000);
     start_thread(&threads[0], run_upstream, NULL);
     start_thread(&threads[1], run_observer, NULL);
     start_thread(&threads[2], run_engine, NULL);

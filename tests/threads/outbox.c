@@ -219,7 +219,7 @@ int main(void)
         must(sluice_attach_local(&c->handle, ch, i ? SLUICE_PRODUCER : SLUICE_UPSTREAM));
         one_view_open(&c->view, ch, c->handle);
     }
-    deadline = threads_deadline(3000, 30000);
+    deadline = threads_deadline(3000, 20000);
     for (int i = 0; i < CLIENTS; i++)
         start_thread(&clients[i].thread, run_client, &clients[i]);
     run_engine();
