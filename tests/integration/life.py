@@ -598,7 +598,7 @@ def row_21_who_says_hello_and_no_more_holds_nothing_up():
     """Its place as the upstream is free a second later, whoever else comes or not."""
     hello = struct.pack("<HHIIiQ", 0x6c73, 1, 2, 1, 0, 0)  # rings/layout.h: struct link_message
     with World() as w, w.listen() as listener, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as half:
-        w.engine(url_of(listener), "feed", "--inbox", "64K", "--no-upstream", "discard")
+        engine = w.engine(url_of(listener), "feed", "--inbox", "64K", "--no-upstream", "discard")
         peer = w.accept(listener)
         half.connect(os.path.join(w.runtime, "sluice", "feed.sock"))
         half.sendall(hello)
@@ -606,6 +606,8 @@ def row_21_who_says_hello_and_no_more_holds_nothing_up():
         in_thread(peer.sendall, noise(2 * MIB, 3))
         wait_until(lambda: stat(w, "feed")["counters"]["received_bytes"] == 2 * MIB, "all of it to arrive")
         check_equal(half.recv(24), b"", "what it is told")
+        peer.close()
+        engine.ends(0)
 
 
 @test

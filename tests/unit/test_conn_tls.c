@@ -235,6 +235,26 @@ EACH_BACKEND(conn_tls, waits_for_the_buffer_it_lacks_now)
 
 /* ---- refusals ---- */
 
+/* So many in a row is so many in a second: what came before does not count for ever. */
+EACH_BACKEND(conn_tls, control_messages_are_a_rate)
+{
+    struct conns_world w;
+    tls_world_open(&w, on->name, &small);
+    world_pair(&w);
+    struct sluice_tls_session *session = w.server.conn->tls->session;
+    write_pattern(w.client.conn, 0, 10);
+    TURN_UNTIL(&w, w.server.count == 10);
+    session->control_run = 7;
+    w.server.conn->tls->control_ns = w.loop->now_ns;
+    world_pass(&w, SLUICE_NS_PER_MS);
+    sluice_conn_tls_forgive(w.server.conn);
+    cr_expect_eq(session->control_run, 7u);
+    world_pass(&w, 1100 * SLUICE_NS_PER_MS);
+    sluice_conn_tls_forgive(w.server.conn);
+    cr_expect_eq(session->control_run, 0u);
+    tls_world_close(&w);
+}
+
 EACH_TLS(conn_tls, unverified_peer_is_refused)
 {
     struct conns_world w;

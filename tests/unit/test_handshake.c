@@ -238,7 +238,12 @@ Test(handshake, who_was_not_heard_was_not_silent)
     cr_expect_eq(sluice_link_end_silent(ch), false);
     cr_expect_eq(ch->links[0].state, LINK_WELCOMED);
     usleep(1100000);
+    sluice_inbox_leave(ch);
     cr_expect_eq(sluice_link_end_silent(ch), true);
+    cr_expect_eq(ch->inbox.wanted, true, "another thread has it");
+    cr_expect_eq(ch->links[0].state, LINK_WELCOMED);
+    sluice_inbox_came_back(ch);
+    cr_expect_eq(ch->links[0].state, LINK_ENDING);
     for (int i = 0; i < LINK_FDS; i++)
         close(fds[i]);
     close(fd);
