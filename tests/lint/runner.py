@@ -48,6 +48,13 @@ def points_are_those_of_the_whole_run():
 
 
 @test
+def what_is_named_by_its_count_passes_with_another():
+    """As the campaigns of threads name theirs."""
+    check(ran("test -e seen || { : >seen; echo not ok 1 - 4 of 5 seen; echo 1..1; exit 1; }; "
+              "echo ok 1 - 7 of 7 seen; echo 1..1")[0], "passed")
+
+
+@test
 def what_is_skipped_then_has_not_passed():
     """Of the whole, or the very point."""
     for then in ("exit 77", "echo ok 1 - a '# SKIP no more'; echo 1..1; exit 0", "echo ok 1 - b; echo 1..1; exit 0"):

