@@ -11,13 +11,13 @@
 int sluice_doorbell_open(int ends[2])
 {
     int err = sluice_system_pair(SOCK_STREAM, ends);
-    if (err)
+    if (err) {
         ends[0] = ends[1] = -1;
-    if (!err) {
-        sluice_system_refuse_rights(ends[0]);
-        sluice_system_block(ends[1]);
+        return err;
     }
-    return err;
+    sluice_system_refuse_rights(ends[0]);
+    sluice_system_block(ends[1]);
+    return 0;
 }
 
 bool sluice_doorbell_ring(int fd)
@@ -43,8 +43,8 @@ int sluice_doorbell_hear(int fd)
 
 int sluice_doorbell_wait(int fd, int ms)
 {
-    int rung =
-        ms < 0 ? hear(fd, 0) : -EAGAIN; /* waits, where the system lets it: one call, not two */
+    /* Without a limit the receive itself waits, where the system lets it: one call, not two. */
+    int rung = ms < 0 ? hear(fd, 0) : -EAGAIN;
     if (rung != -EAGAIN)
         return rung;
     struct pollfd bell = {.fd = fd, .events = POLLIN};

@@ -61,6 +61,8 @@ struct iovec sluice_conn_queue_room(struct sluice_conn *c)
 
 static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
 {
+    if (!c->queue.base)
+        lend_queue(c);
     uint32_t size = c->conns->queue_bytes;
     uint32_t at = c->queue.tail & (size - 1);
     size_t first = bytes < size - at ? bytes : size - at;
@@ -379,8 +381,6 @@ int sluice_conn_may_write(struct sluice_conn *c, size_t bytes)
 
 static void put_all(struct sluice_conn *c, const struct iovec *iov, int iov_count)
 {
-    if (!c->queue.base)
-        lend_queue(c);
     for (int i = 0; i < iov_count; i++)
         put(c, iov[i].iov_base, iov[i].iov_len);
 }
@@ -423,8 +423,6 @@ int sluice_conn_write(struct sluice_conn *c, const void *data, size_t bytes)
 {
     uint32_t room = c->conns->queue_bytes - (c->queue.tail - c->queue.head);
     if (sluice_conn_may_send(c) == 0 && is_simple(c) && bytes > 0 && bytes <= room) {
-        if (!c->queue.base)
-            lend_queue(c);
         put(c, data, bytes);
         sluice_conns_due(c, DUE_SEND);
         return 0;

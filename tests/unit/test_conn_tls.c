@@ -233,8 +233,6 @@ EACH_BACKEND(conn_tls, waits_for_the_buffer_it_lacks_now)
     tls_world_close(&w);
 }
 
-/* ---- refusals ---- */
-
 /* So many in a row is so many in a second: what came before does not count for ever. */
 EACH_BACKEND(conn_tls, control_messages_are_a_rate)
 {
@@ -254,6 +252,8 @@ EACH_BACKEND(conn_tls, control_messages_are_a_rate)
     cr_expect_eq(session->control_run, 0u);
     tls_world_close(&w);
 }
+
+/* ---- refusals ---- */
 
 EACH_TLS(conn_tls, unverified_peer_is_refused)
 {

@@ -55,8 +55,8 @@ Test(loop, runs_while_a_timer_runs_and_sleeps_once_for_it)
         cr_expect_eq(b.fired, 1, "%s: %d", on, b.fired);
         cr_expect_geq(a.at_ns[0], began + 3 * SLUICE_NS_PER_MS, "%s: too early", on);
         cr_expect_geq(b.at_ns[0], began + 20 * SLUICE_NS_PER_MS + 137, "%s: too early", on);
-        cr_expect_geq(loop->stats.sleeps, 1u, "%s: never slept",
-                      on); /* both in one on a busy machine */
+        /* both in one sleep on a busy machine */
+        cr_expect_geq(loop->stats.sleeps, 1u, "%s: never slept", on);
         cr_expect_leq(loop->stats.sleeps, 4u, "%s: %d sleeps for two timers", on,
                       (int)loop->stats.sleeps);
     }

@@ -307,10 +307,11 @@ Test(transport_on_uring, row_7_a_failed_send_loses_nothing_that_was_received)
     cr_assert_eq(sluice_attach_local(&upstream, channel, SLUICE_UPSTREAM), 0);
     int listening = listen_on_loopback(url, sizeof(url));
     cr_assert_eq(sluice_transport_connect(transport, url), 0);
-    int fd;
-    while ((fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC)) <
-           0) /* the name is looked up aside */
+    int fd = -1;
+    while (fd < 0) { /* the name is looked up aside */
         turn_for(SLUICE_NS_PER_MS);
+        fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    }
     send_while_turning(fd, 200000);
     close(fd);
     turn_for(20 * SLUICE_NS_PER_MS);
