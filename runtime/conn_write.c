@@ -65,9 +65,9 @@ static void put(struct sluice_conn *c, const uint8_t *data, size_t bytes)
         lend_queue(c);
     uint32_t size = c->conns->queue_bytes;
     uint32_t at = c->queue.tail & (size - 1);
-    size_t first = bytes < size - at ? bytes : size - at;
+    size_t first = bytes < size - at ? bytes : size - at; /* the rest from its beginning */
     memcpy(c->queue.base + at, data, first);
-    if (first < bytes)
+    if (bytes > size - at)
         memcpy(c->queue.base, data + first, bytes - first);
     c->queue.tail += (uint32_t)bytes;
 }

@@ -5,6 +5,7 @@
 #include "tests/tls/heap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -46,7 +47,8 @@ const struct inject_kind inject_kinds[] = {
     {"row 62: madvise", __NR_madvise, ENOMEM, 3, MADV_DONTFORK & 2, trial},
     {"row 61: memfd_create", __NR_memfd_create, EMFILE, 0, 0, NULL},
     {"row 63: ftruncate", __NR_ftruncate, ENOSPC, 0, 0, NULL},
-    {"fcntl", __NR_fcntl, EINVAL, 0, 0, NULL},
+    {"fcntl, seals", __NR_fcntl, EINVAL, 2, F_ADD_SEALS & ~F_SETFL, NULL},
+    {"fcntl, flags", __NR_fcntl, EINVAL, 2, F_SETFL & ~F_ADD_SEALS, comfort},
     {"fstat", __NR_newfstatat, EIO, 0, 0, stdio},
     {"row 61: open", __NR_openat, EMFILE, 0, 0, NULL},
     {"row 63: mkdir", __NR_mkdir, ENOSPC, 0, 0, NULL},
@@ -135,13 +137,20 @@ __asm__(".text\n"
         "inject_called:\n"
         "  ret\n");
 
+static bool is_kind(const struct inject_kind *kind, long call, const greg_t *regs)
+{
+    const int args[] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
+    return kind->call == call &&
+           (!kind->flag_in || ((unsigned)regs[args[kind->flag_in - 1]] & kind->flags));
+}
+
 static void on_trap(int signal, siginfo_t *info, void *context)
 {
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     int error = 0;
     (void)signal;
     for (unsigned i = 0; i < inject_kind_count; i++)
-        if (inject_kinds[i].call == info->si_syscall && is_due(i))
+        if (is_kind(&inject_kinds[i], info->si_syscall, regs) && is_due(i))
             error = inject_kinds[i].error;
     regs[REG_RAX] = error ? -error
                           : inject_call(info->si_syscall, regs[REG_RDI], regs[REG_RSI],
