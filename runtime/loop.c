@@ -84,15 +84,14 @@ static void clear_bell(struct sluice_loop *loop)
 /* What was rung since we said that we sleep was lost with the bell: then there is no sleep. */
 static bool is_rung(const struct sluice_loop *loop)
 {
-    return !atomic_load_explicit(&loop->asleep, memory_order_relaxed) ||
-           atomic_load_explicit(&loop->stop, memory_order_relaxed);
+    return !sluice_loop_is_asleep(loop) || atomic_load_explicit(&loop->stop, memory_order_relaxed);
 }
 
 /* The sleeper's half is sleep_turn(): it says so, then looks at everything once more. */
 void sluice_loop_nudge(struct sluice_loop *loop)
 {
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&loop->asleep, memory_order_relaxed) &&
+    if (sluice_loop_is_asleep(loop) &&
         atomic_exchange_explicit(&loop->asleep, false, memory_order_relaxed))
         sluice_bell_ring(&loop->bell);
 }

@@ -86,6 +86,12 @@ void sluice_loop_refresh_now(struct sluice_loop *loop);
  * thread. */
 void sluice_loop_nudge(struct sluice_loop *loop);
 
+/* Or just about to be. Any thread: by the time that it is read it may be so no more. */
+static inline bool sluice_loop_is_asleep(const struct sluice_loop *loop)
+{
+    return atomic_load_explicit(&loop->asleep, memory_order_relaxed);
+}
+
 /* The rings behind an io_uring are shared with a child of fork: it must not touch them. */
 static inline bool sluice_loop_is_forked(const struct sluice_loop *loop)
 {

@@ -4,6 +4,7 @@
  * TLS a run is encrypted first, record by record, and its messages count when their records left.
  */
 #include "paths.h"
+#include "thread.h"
 #include "base/check.h"
 
 #include <errno.h>
@@ -218,13 +219,29 @@ static bool next_run(struct sluice_tx *tx)
 
 /* ---- sending it ---- */
 
-/* Kernel TLS refuses WAITALL. */
-static void set_flags(struct sluice_tx *tx)
+/* What the socket most likely takes at once. */
+static bool is_quick(const struct sluice_tx *tx)
 {
-    bool nowait = !tx->waits && !tx->remote.thread && tx->op.send.bytes <= SLUICE_NOWAIT_BYTES_MAX;
+    return !tx->waits && tx->op.send.bytes <= SLUICE_NOWAIT_BYTES_MAX;
+}
+
+/* Kernel TLS refuses WAITALL. */
+static int begin_here(struct sluice_tx *tx)
+{
     tx->op.flags = tx->secure->offload.in_kernel ? 0
-                   : nowait                      ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT
+                   : is_quick(tx)                ? SLUICE_OP_WAITALL | SLUICE_OP_NOWAIT
                                                  : SLUICE_OP_WAITALL;
+    return sluice_life_begin(tx->life, &tx->op);
+}
+
+/* To wake the thread that sends costs more than to send what is quick; it gets what is left. */
+static int begin(struct sluice_tx *tx)
+{
+    const struct sluice_thread *sender = tx->remote.thread;
+    if (!sender || (is_quick(tx) && sluice_loop_is_asleep(sender->loop)))
+        return begin_here(tx);
+    tx->op.flags = SLUICE_OP_WAITALL;
+    return sluice_remote_send(&tx->remote, &tx->op);
 }
 
 static bool send_rest(struct sluice_tx *tx)
@@ -233,8 +250,7 @@ static bool send_rest(struct sluice_tx *tx)
     const struct sluice_outbox *box = tx->box;
     tx->op.send.addr = box->base + (box->byte_head & (box->byte_count - 1));
     tx->op.send.bytes = bytes < TX_RUN_BYTES_MAX ? bytes : TX_RUN_BYTES_MAX;
-    set_flags(tx);
-    tx->sending = sluice_life_begin(tx->life, &tx->op) == 0; /* no room: the next turn */
+    tx->sending = begin_here(tx) == 0; /* no room: the next turn */
     return tx->sending;
 }
 
@@ -320,10 +336,7 @@ static bool send_output(struct sluice_tx *tx)
         return false;
     tx->op.send.addr = data;
     tx->op.send.bytes = bytes;
-    set_flags(tx);
-    int err = tx->remote.thread ? sluice_remote_send(&tx->remote, &tx->op)
-                                : sluice_life_begin(tx->life, &tx->op);
-    tx->sending = err == 0;
+    tx->sending = begin(tx) == 0;
     return tx->sending;
 }
 

@@ -18,6 +18,8 @@ from world import (LIMIT_S, World, free_port, helper, in_thread, is_sanitized, n
                    wait_until)
 
 STOPPED_S = 10 if is_long() else 1
+QUICK_BYTES = 16 << 10  # SLUICE_NOWAIT_BYTES_MAX
+SLEEPS = "voluntary_ctxt_switches"
 THREADS = {"single": [], "two-thread": ["sluice-rx"], "three-thread": ["sluice-rx", "sluice-tx"]}
 
 
@@ -200,37 +202,40 @@ def cores_that_are_none_are_refused():
         clean(w)
 
 
-def is_missed(w, tracer, echoes, failure):
-    """A thread that broke is. One that strace never broke has lost no byte of the echo, either."""
+def there_and_back(cat, message):
+    """False: cat has come to its end."""
+    try:
+        cat.stdin.write(message)
+        cat.stdin.flush()
+    except BrokenPipeError:
+        return False
+    return cat.stdout.read(len(message)) == message
+
+
+def is_missed(w, tracer, failure):
+    """A thread that broke is; strace may not have broken it."""
     trace = read(w.path("trace")).decode()
     check("INJECTED" not in trace, failure)
-    tracer.signal(signal.SIGKILL)
-    in_thread(echoes)()
     skip(f"strace broke nothing, its last lines: {' '.join((tracer.err() + trace).split(chr(10))[-3:])}")
 
 
 def breaks_in(w, thread, url, *flags):
-    """The epoll_wait of that thread breaks, that of nobody else: strace looks at it alone."""
+    """The epoll_wait of that thread breaks, that of nobody else: strace looks at it alone. Each message is
+    long enough for the thread that sends.
+    """
+    message = noise(QUICK_BYTES + 1)
     engine = w.engine(url, "feed", *flags)
     engine.wait_for(" open: ")
     cat = w.cat("feed")
-    cat.stdin.write(b"x")
-    cat.stdin.flush()
-    check_equal(cat.stdout.read(1), b"x", "before")
+    check(there_and_back(cat, message), "before")
     tracer = w.start([need("strace"), "-o", w.path("trace"), "-p", tasks_of(engine, "Pid")[thread],
                       "-e", "trace=epoll_wait", "-e", "inject=epoll_wait:error=EBADF:when=2"])
-    deadline, said = time.monotonic() + LIMIT_S, 0
-    while engine.running() and cat.running():
+    deadline = time.monotonic() + LIMIT_S
+    while there_and_back(cat, message):
         if not tracer.running() and "attached" not in tracer.err():
             skip(f"strace may not look: {tracer.err().strip()}")
         if time.monotonic() >= deadline:
-            is_missed(w, tracer, lambda: cat.stdout.read(said), f"{thread} is not missed: {engine.err()}")
-        try:
-            cat.stdin.write(b"x")
-            cat.stdin.flush()
-        except BrokenPipeError:
-            break
-        said += 1
+            is_missed(w, tracer, f"{thread} is not missed: {engine.err()}")
         time.sleep(0.02)
     ends_saying(engine, 1, "internal")
     check("a thread's event loop: Bad file descriptor" in engine.err(), engine.err())
@@ -248,6 +253,23 @@ def row_74_a_thread_that_fails_ends_the_engine_in_order():
         breaks_in(w, "sluice-rx", w.serve(echo), "--backend", "ev")
         for thread in THREADS["three-thread"]:
             breaks_in(w, thread, serve_tls(w, echo, context()), *tls)
+
+
+@test
+def a_sender_that_sleeps_is_not_woken_for_what_is_quick():
+    with World() as w:
+        engine = w.engine(serve_tls(w, echo, context()), "feed", *trusted(), "--ktls", "off", "--model", "three-thread")
+        engine.wait_for(" open: ")
+        cat = w.cat("feed")
+        check(there_and_back(cat, b"x"), "before")
+
+        def wakes(message):
+            before = tasks_of(engine, SLEEPS)["sluice-tx"]
+            for _ in range(20):
+                check(there_and_back(cat, message), "there and back")
+            return int(tasks_of(engine, SLEEPS)["sluice-tx"]) - int(before)
+        check(wakes(b"x") <= 2, "woken for one byte")
+        check(wakes(noise(QUICK_BYTES + 1)) >= 10, "not used for what is long")
 
 
 # ---- who comes, goes and stops -------------------------------------------------------------------
