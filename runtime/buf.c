@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PLAIN_BUFS     64u   /* of a record each */
 #define SEND_BYTES_MIN 1024u /* less is copied sooner than a SEND of its own is made */
@@ -133,6 +134,25 @@ struct sluice_lease *sluice_lease_plain(struct sluice_conns *conns)
     return lease;
 }
 
+/* No memory: it stays where it is. */
+struct sluice_lease *sluice_lease_set_aside(struct sluice_lease *lease)
+{
+    struct sluice_conns *conns = lease->conns;
+    const struct lease_pool *pool = &conns->leases[lease->kind];
+    if (pool->leased <= pool->count / 2)
+        return lease;
+    size_t bytes = lease->buf.bytes;
+    struct sluice_lease *own = malloc(sizeof(*own) + bytes);
+    if (!own)
+        return lease;
+    memcpy(own + 1, lease->buf.data, bytes);
+    *own = (struct sluice_lease){
+        .buf = {(const uint8_t *)(own + 1), bytes}, .conns = conns, .refs = 1, .kind = LEASE_HEAP};
+    conns->leased_heap++;
+    sluice_buf_release(&lease->buf);
+    return own;
+}
+
 static struct sluice_lease *lease_of(struct sluice_buf *buf)
 {
     struct sluice_lease *lease = SLUICE_CONTAINER_OF(buf, struct sluice_lease, buf);
@@ -152,12 +172,16 @@ void sluice_buf_release(struct sluice_buf *buf)
     struct lease_pool *pool = &conns->leases[lease->kind];
     if (--lease->refs > 0)
         return;
-    pool->leased--;
     if (lease->kind == LEASE_WIRE) {
+        pool->leased--;
         conns->loop->be->ops->pool_put(conns->loop->be, lease->buffer);
-    } else {
+    } else if (lease->kind == LEASE_PLAIN) {
+        pool->leased--;
         lease->next = pool->free;
         pool->free = lease;
+    } else {
+        conns->leased_heap--;
+        free(lease);
     }
 }
 
@@ -176,6 +200,8 @@ static void on_sent(struct sluice_send *send, int result)
  * a little in much. */
 static bool may_wait(const struct sluice_lease *lease)
 {
+    if (lease->kind == LEASE_HEAP)
+        return false;
     const struct lease_pool *pool = &lease->conns->leases[lease->kind];
     size_t room =
         lease->kind == LEASE_WIRE ? lease->conns->loop->be->pool.bytes : SLUICE_TLS_RECORD_MAX;

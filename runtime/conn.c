@@ -205,7 +205,7 @@ static void on_recv(struct sluice_op *op, int32_t result, bool more)
         if (wanted && c->tls)
             sluice_conn_offload_note(c, &lease->buf);
         if (wanted && c->in != IN_OVER)
-            hold(c, lease);
+            hold(c, c->paused || is_stuck(c) ? sluice_lease_set_aside(lease) : lease);
         else
             sluice_buf_release(&lease->buf);
     } else if (wanted && result == -ENOBUFS) {

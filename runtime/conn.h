@@ -203,8 +203,9 @@ SLUICE_API int sluice_conn_send_file(struct sluice_conn *c, struct sluice_send *
 /** Bytes that were queued, or are in flight from where they are, and did not leave yet. */
 SLUICE_API size_t sluice_conn_queued(const struct sluice_conn *c);
 
-/** No more on_data() until resumed: what was received already waits, and the peer, with its bytes,
- *  does then too. Any state; twice is once. */
+/** No more on_data() until resumed: what was received already waits (once half of the loop's
+ * buffers are out, in memory of its own: others go on receiving), and the peer, with its bytes,
+ * does then too. Any state; twice is once. */
 SLUICE_API void sluice_conn_pause(struct sluice_conn *c);
 SLUICE_API void sluice_conn_resume(struct sluice_conn *c);
 

@@ -19,8 +19,8 @@
 
 /* ---- buffers: buf.c ---- */
 
-/* The backend's, which bytes arrive in; and ours, for what TLS decrypted. */
-enum lease_kind { LEASE_WIRE, LEASE_PLAIN, LEASE_KINDS };
+/* The backend's, which bytes arrive in; ours, for what TLS decrypted; and no pool's. */
+enum lease_kind { LEASE_WIRE, LEASE_PLAIN, LEASE_KINDS, LEASE_HEAP = LEASE_KINDS };
 
 /* A buffer that somebody has: its connection, until it was delivered, and those that retained it.
  */
@@ -48,6 +48,8 @@ void sluice_leases_fini(struct sluice_conns *conns);
 int sluice_leases_init_plain(struct sluice_conns *conns); /* at the first TLS; again is fine */
 struct sluice_lease *sluice_lease_wire(struct sluice_conns *conns, uint16_t buffer, size_t bytes);
 struct sluice_lease *sluice_lease_plain(struct sluice_conns *conns); /* NULL: none is free */
+/* It may wait long to be delivered: in memory of its own, where half of its pool is out. */
+struct sluice_lease *sluice_lease_set_aside(struct sluice_lease *lease);
 
 void sluice_conn_starve(struct sluice_conn *c, enum lease_kind kind);
 void sluice_conn_unstarve(struct sluice_conn *c);
@@ -245,6 +247,7 @@ struct sluice_conns {
     struct sluice_conn *due, **due_end;
     uint32_t hurried; /* NOWAIT SENDs whose end is waited for: the next poll must not wait */
     struct lease_pool leases[LEASE_KINDS];
+    uint32_t leased_heap;
     uint8_t *plain;       /* memory of the PLAIN ones, NULL: no TLS yet */
     uint32_t queue_bytes; /* a power of two */
     uint8_t *queues;      /* max of them; touched are those in use at once */

@@ -266,6 +266,61 @@ EACH_BACKEND(conn, kept_buffers_are_back_pressure)
     world_close(&w);
 }
 
+static void pairs(struct conns_world *w, struct heard *clients, struct heard *servers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        world_pair(w);
+        clients[i] = w->client;
+        servers[i] = w->server;
+        sluice_conn_set_user(clients[i].conn, &clients[i]);
+        sluice_conn_set_user(servers[i].conn, &servers[i]);
+        w->client = w->server = (struct heard){0};
+    }
+}
+
+static void keep_one(struct sluice_conn *c, struct sluice_buf *buf, void *user)
+{
+    keep(c, buf, user);
+    sluice_conn_pause(c);
+}
+
+/* As who sends on does that has to wait. What came before receiving stopped waits elsewhere. */
+EACH_BACKEND(conn, who_is_paused_leaves_buffers_to_others)
+{
+    static const struct sluice_conn_events keeping_one = {.on_data = keep_one,
+                                                          .on_close = heard_close};
+    struct conns_world w;
+    struct sluice_loop_config cfg = small;
+    cfg.recv_bufs = 8;
+    cfg.recv_buf_bytes = 100;
+    kept_count = 0;
+    world_open(&w, on->name, &cfg);
+    struct heard clients[3] = {{0}}, servers[3] = {{0}};
+    pairs(&w, clients, servers, 3);
+    for (int i = 0; i < 2; i++) {
+        sluice_conn_set_events(servers[i].conn, &keeping_one);
+        write_pattern(clients[i].conn, 0, 5000);
+        TURN_UNTIL(&w, kept_count == i + 1);
+    }
+    write_pattern(clients[2].conn, 0, 5000);
+    TURN_UNTIL(&w, servers[2].count == 5000);
+    expect_pattern(&servers[2], 5000);
+    sluice_buf_release(kept[--kept_count]);
+    for (size_t at = 0; at < 5000; at += kept[0]->bytes, let_go()) {
+        TURN_UNTIL(&w, kept_count == 1);
+        for (size_t i = 0; i < kept[0]->bytes; i++)
+            cr_assert_eq(kept[0]->data[i], byte_at(at + i), "byte %zu", at + i);
+        sluice_conn_resume(servers[0].conn);
+    }
+    for (int i = 0; i < 3; i++)
+        sluice_conn_abort(servers[i].conn); /* the second one with what it has not heard */
+    while (kept_count > 0)
+        let_go();
+    TURN_UNTIL(&w, servers[0].closed && servers[1].closed && servers[2].closed);
+    free(servers[2].bytes);
+    world_close(&w);
+}
+
 /* The one that keeps them all is not the one that starves. */
 EACH_BACKEND(conn, starvation_ends_for_everybody)
 {
@@ -276,14 +331,7 @@ EACH_BACKEND(conn, starvation_ends_for_everybody)
     kept_count = 0;
     world_open(&w, on->name, &cfg);
     struct heard clients[3] = {{0}}, servers[3] = {{0}};
-    for (int i = 0; i < 3; i++) {
-        world_pair(&w);
-        clients[i] = w.client;
-        servers[i] = w.server;
-        sluice_conn_set_user(clients[i].conn, &clients[i]);
-        sluice_conn_set_user(servers[i].conn, &servers[i]);
-        w.client = w.server = (struct heard){0};
-    }
+    pairs(&w, clients, servers, 3);
     sluice_conn_set_events(servers[0].conn, &keeping);
     write_pattern(clients[0].conn, 0, 2000);
     TURN_UNTIL(&w, kept_count == 2);
