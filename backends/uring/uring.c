@@ -202,12 +202,32 @@ static bool is_quiet(const struct uring *u, const struct sluice_op *op)
     return op->kind == SLUICE_OP_SEND && (op->flags & both) == both && u->caps.quiet;
 }
 
-/* Submitted, and every CQE was taken: what is still quiet took all. */
-static bool quiet_means_sent(const struct uring *u)
+/* All SQEs were submitted: what failed of them stands in the CQ by now, before this place. */
+static void note_quiet(struct uring *u)
 {
     const struct io_uring_sq *sq = &u->ring.sq;
-    return IO_URING_READ_ONCE(*sq->khead) == sq->sqe_tail && !io_uring_cq_ready(&u->ring) &&
-           !(IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW);
+    if (!u->quiet || u->quiet_sent || IO_URING_READ_ONCE(*sq->khead) != sq->sqe_tail ||
+        (IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW))
+        return;
+    u->quiet_sent = u->quiet;
+    u->quiet_sent->link = &u->quiet_sent;
+    u->quiet = NULL;
+    u->quiet_end = io_uring_smp_load_acquire(u->ring.cq.ktail);
+}
+
+/* Every CQE before that place was taken: what is still quiet took all. */
+static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
+{
+    int n = 0;
+    bool sent = u->quiet_sent && (int)(*u->ring.cq.khead - u->quiet_end) >= 0;
+    while (sent && u->quiet_sent && n < max) {
+        struct sluice_op *op = u->quiet_sent;
+        out[n++] = (struct sluice_completion){.op = op, .result = (int32_t)op->send.bytes};
+        unlink_op(op);
+        sluice_op_end(&u->base, op);
+    }
+    u->quiet_wanted &= u->quiet || u->quiet_sent;
+    return n;
 }
 
 static void prep(const struct uring *u, struct io_uring_sqe *sqe, const struct sluice_op *op)
@@ -325,8 +345,9 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
     struct io_uring_cqe *cqe;
     unsigned head, seen = 0;
     int n = 0;
+    note_quiet(u);
     if (!io_uring_cq_ready(&u->ring))
-        return 0;
+        return tell_quiet(u, out, max);
     io_uring_for_each_cqe(&u->ring, head, cqe)
     {
         if (n == max)
@@ -335,21 +356,7 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
         n += take(&u->base, cqe, &out[n]);
     }
     io_uring_cq_advance(&u->ring, seen);
-    return n;
-}
-
-static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
-{
-    int n = 0;
-    bool sent = u->quiet && quiet_means_sent(u);
-    while (sent && u->quiet && n < max) {
-        struct sluice_op *op = u->quiet;
-        out[n++] = (struct sluice_completion){.op = op, .result = (int32_t)op->send.bytes};
-        unlink_op(op);
-        sluice_op_end(&u->base, op);
-    }
-    u->quiet_wanted &= u->quiet != NULL;
-    return n;
+    return n + tell_quiet(u, out + n, max - n);
 }
 
 /* With deferred task work completions appear only in an enter; the flag says when one is worth it.
@@ -384,7 +391,6 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     if (err)
         return err;
     int n = reap(u, out, max);
-    n += tell_quiet(u, out + n, max - n);
     if (n == max)
         return n;
     retry_cancels(u);
@@ -397,8 +403,7 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     }
     if (err < 0 && !passing(err))
         return n ? n : err;
-    n += reap(u, out + n, max - n);
-    return n + tell_quiet(u, out + n, max - n);
+    return n + reap(u, out + n, max - n);
 }
 
 /* Not the ring's own descriptor: nobody who waits on that is woken by deferred task work (seen on

@@ -30,8 +30,11 @@ struct uring {
     bool has_event; /* somebody else's loop waits for ours on event_fd */
     int event_fd;
     struct sluice_op *cancels; /* asked for while there was no room for an SQE */
-    struct sluice_op *quiet;   /* SENDs that say something only if they did not take all */
-    bool quiet_wanted;         /* one of them was cancelled */
+    /* SENDs that say something only if they did not take all; and those of them that did so before
+     * this place of the CQ, or never */
+    struct sluice_op *quiet, *quiet_sent;
+    unsigned quiet_end;
+    bool quiet_wanted; /* one of them was cancelled */
     uint32_t files_max;
     uint8_t *file_used;
     struct sluice_region *regions[URING_REGIONS_MAX];

@@ -94,6 +94,7 @@ struct conformance_case {
     X(send_plain_to_slow_peer) \
     X(send_nowait_takes_what_fits) \
     X(send_nowait_waits_for_another) \
+    X(send_nowait_ends_in_a_flood) \
     X(send_nowait_cancelled) \
     X(send_to_reset_peer) \
     X(send_after_shutdown) \

@@ -296,6 +296,38 @@ void send_nowait_waits_for_another(struct fixture *f)
     case_pair_close(f, &p);
 }
 
+/* It is told also where more always comes than is taken at a time. (11) */
+void send_nowait_ends_in_a_flood(struct fixture *f)
+{
+    enum { FLOOD = 8, TURNS = 200 };
+    struct pair p;
+    struct case_op send = {0}, flood[FLOOD] = {0};
+    uint8_t out[64] = {0};
+    case_pair_open(f, &p);
+    case_peer_send(f, p.peer, 0, 1);
+    for (int i = 0; i < FLOOD; i++) {
+        case_op_init(&flood[i], SLUICE_OP_POLL, p.fd);
+        flood[i].op.poll.events = POLLIN;
+        EXPECT(case_run(f, &flood[i]) == POLLIN); /* and from now on at once */
+    }
+    int poll_max = f->poll_max;
+    f->poll_max = FLOOD / 4;
+    case_send_init(&send, p.fd, out, sizeof(out), NOWAIT);
+    case_submit(f, &send);
+    for (int turn = 0; turn < TURNS && !send.ended; turn++) {
+        for (int i = 0; i < FLOOD; i++)
+            if (flood[i].ended)
+                case_submit(f, &flood[i]);
+        case_turn(f, 0);
+    }
+    EXPECT(send.ended && send.result > 0);
+    f->poll_max = poll_max;
+    for (int i = 0; i < FLOOD; i++)
+        case_finish(f, &flood[i]);
+    case_expect(f, p.fd, 0, 1);
+    case_pair_close(f, &p);
+}
+
 /* Whoever cancels waits for the end alone. (5, 11) */
 void send_nowait_cancelled(struct fixture *f)
 {
