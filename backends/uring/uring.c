@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -209,9 +210,11 @@ static void note_quiet(struct uring *u)
     if (!u->quiet || u->quiet_sent || IO_URING_READ_ONCE(*sq->khead) != sq->sqe_tail ||
         (IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW))
         return;
-    u->quiet_sent = u->quiet;
-    u->quiet_sent->link = &u->quiet_sent;
-    u->quiet = NULL;
+    for (u->quiet_count = 0; u->quiet; u->quiet_count++) { /* in the order in which they left */
+        struct sluice_op *op = u->quiet;
+        unlink_op(op);
+        link_op(&u->quiet_sent, op);
+    }
     u->quiet_end = io_uring_smp_load_acquire(u->ring.cq.ktail);
 }
 
@@ -340,14 +343,11 @@ static bool take(struct sluice_backend *be, const struct io_uring_cqe *cqe,
     return true;
 }
 
-static int reap(struct uring *u, struct sluice_completion *out, int max)
+static int take_ready(struct uring *u, struct sluice_completion *out, int max)
 {
     struct io_uring_cqe *cqe;
     unsigned head, seen = 0;
     int n = 0;
-    note_quiet(u);
-    if (!io_uring_cq_ready(&u->ring))
-        return tell_quiet(u, out, max);
     io_uring_for_each_cqe(&u->ring, head, cqe)
     {
         if (n == max)
@@ -356,7 +356,27 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
         n += take(&u->base, cqe, &out[n]);
     }
     io_uring_cq_advance(&u->ring, seen);
-    return n + tell_quiet(u, out + n, max - n);
+    return n;
+}
+
+/* SENDs that left are told before what came meanwhile, if there is room for all of it: the answer
+ * to what came finds its connection free to send. */
+static int reap(struct uring *u, struct sluice_completion *out, int max)
+{
+    note_quiet(u);
+    unsigned ready = io_uring_cq_ready(&u->ring);
+    if (!ready)
+        return tell_quiet(u, out, max);
+    unsigned quiet = u->quiet_sent ? u->quiet_count : 0;
+    if (quiet == 0 || ready + quiet > (unsigned)max) {
+        int n = take_ready(u, out, max);
+        return n + tell_quiet(u, out + n, max - n);
+    }
+    int n = take_ready(u, out + quiet, (int)ready);
+    int told = tell_quiet(u, out, (int)quiet);
+    if (told < (int)quiet) /* one of them has failed, which was told */
+        memmove(out + told, out + quiet, (size_t)n * sizeof(*out));
+    return n + told;
 }
 
 /* With deferred task work completions appear only in an enter; the flag says when one is worth it.
