@@ -205,15 +205,14 @@ static bool may_wait(const struct sluice_lease *lease)
     const struct lease_pool *pool = &lease->conns->leases[lease->kind];
     size_t room =
         lease->kind == LEASE_WIRE ? lease->conns->loop->be->pool.bytes : SLUICE_TLS_RECORD_MAX;
-    return pool->leased <= pool->count / 2 && lease->buf.bytes >= SEND_BYTES_MIN &&
-           lease->buf.bytes >= room / 4;
+    return pool->leased <= pool->count / 2 && lease->buf.bytes >= room / 4;
 }
 
 /* One that is on its way already is copied, and so is what is encrypted here. */
 int sluice_conn_send_buf(struct sluice_conn *c, struct sluice_buf *buf)
 {
     struct sluice_lease *lease = lease_of(buf);
-    if (!may_wait(lease) || lease->to || sluice_conn_seals(c))
+    if (buf->bytes < SEND_BYTES_MIN || !may_wait(lease) || lease->to || sluice_conn_seals(c))
         return sluice_conn_write(c, buf->data, buf->bytes);
     int err = sluice_conn_may_write(c, buf->bytes);
     if (err)

@@ -19,6 +19,8 @@
 #define GENERATION_SHIFT 48
 #define ADDRESS_MASK     ((1ull << GENERATION_SHIFT) - 1)
 
+#define QUIET_SENDS_MAX 3u /* of one system call, and of the one before */
+
 static struct uring *uring_of(struct sluice_backend *be)
 {
     SLUICE_CHECK(be->ops == &sluice_backend_uring);
@@ -197,10 +199,18 @@ static void unlink_op(struct sluice_op *op)
  * One that takes all within the submission posts no completion: whoever waits sleeps on until
  * something else happens. With MSG_WAITALL anything less is a failure to io_uring, and told. */
 
-static bool is_quiet(const struct uring *u, const struct sluice_op *op)
+/* Where one system call carries many it is cheaper to be told of each. */
+static bool may_be_quiet(const struct uring *u, const struct sluice_op *op)
 {
     const unsigned both = SLUICE_OP_NOWAIT | SLUICE_OP_WAITALL;
-    return op->kind == SLUICE_OP_SEND && (op->flags & both) == both && u->caps.quiet;
+    return (op->flags & both) == both && u->caps.quiet && u->sends <= QUIET_SENDS_MAX &&
+           u->sends_before <= QUIET_SENDS_MAX;
+}
+
+static void be_quiet(struct uring *u, struct io_uring_sqe *sqe, struct sluice_op *op)
+{
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    link_op(&u->quiet, op);
 }
 
 /* All SQEs were submitted: what failed of them stands in the CQ by now, before this place. */
@@ -252,8 +262,6 @@ static void prep(const struct uring *u, struct io_uring_sqe *sqe, const struct s
         io_uring_prep_send(sqe, op->fd, op->send.addr, op->send.bytes,
                            MSG_NOSIGNAL | (op->flags & SLUICE_OP_WAITALL ? MSG_WAITALL : 0) |
                                (op->flags & SLUICE_OP_NOWAIT ? MSG_DONTWAIT : 0));
-        if (is_quiet(u, op))
-            sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
         break;
     case SLUICE_OP_POLL:
         io_uring_prep_poll_add(sqe, op->fd, op->poll.events);
@@ -285,8 +293,12 @@ static int uring_submit(struct sluice_backend *be, struct sluice_op *op)
     sluice_op_begin(be, op);
     prep(u, sqe, op);
     sqe->user_data = user_data_of(op);
-    if (is_quiet(u, op))
-        link_op(&u->quiet, op);
+    if (op->kind != SLUICE_OP_SEND)
+        return 0;
+    u->sends++;
+    op->backend_word = may_be_quiet(u, op);
+    if (op->backend_word)
+        be_quiet(u, sqe, op);
     return 0;
 }
 
@@ -308,7 +320,7 @@ static void uring_cancel(struct sluice_backend *be, struct sluice_op *op)
     struct uring *u = uring_of(be);
     if (op->state != SLUICE_OP_IN_FLIGHT)
         return;
-    if (is_quiet(u, op))
+    if (op->kind == SLUICE_OP_SEND && op->backend_word)
         u->quiet_wanted = true; /* it ends in the next poll, which must not wait */
     else if (!op->link && !try_cancel(u, op))
         link_op(&u->cancels, op);
@@ -414,6 +426,8 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     if (n == max)
         return n;
     retry_cancels(u);
+    u->sends_before = u->sends;
+    u->sends = 0;
     if (n > 0 || timeout_ns == 0 || u->quiet_wanted || u->cancels) {
         if (!enter_is_due(u))
             return n;

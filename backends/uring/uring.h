@@ -33,6 +33,7 @@ struct uring {
     /* SENDs that say something only if they did not take all; and those of them that did so before
      * this place of the CQ, or never */
     struct sluice_op *quiet, *quiet_sent;
+    unsigned sends, sends_before;    /* since the last poll that asked the kernel, and before */
     unsigned quiet_end, quiet_count; /* at most so many wait to be told */
     bool quiet_wanted;               /* one of them was cancelled */
     uint32_t files_max;
