@@ -126,10 +126,11 @@ static void put_list(const char *name, const double *values, int count)
 
 void bench_say_ratio(const struct bench_ratio *r)
 {
-    static const char *const goals[] = {"none", "at least", "at most"};
+    static const char *const goals[] = {"none", "at least", "at most", "at least", "at most"};
     printf("{\"kind\": \"ratio\", \"name\": \"%s\", \"text\": \"%s\", \"reference_text\": \"%s\", "
-           "\"unit\": \"%s\", \"goal\": \"%s\", \"limit\": %g",
-           r->name, r->ours_text, r->reference_text, r->unit, goals[r->goal], r->limit);
+           "\"unit\": \"%s\", \"goal\": \"%s\", \"limit\": %g, \"within_interval\": %s",
+           r->name, r->ours_text, r->reference_text, r->unit, goals[r->goal], r->limit,
+           r->goal >= BENCH_AT_LEAST_WITHIN ? "true" : "false");
     put_list("ours", r->ours, r->rounds);
     put_list("reference", r->reference, r->rounds);
     printf("}\n");

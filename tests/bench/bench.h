@@ -62,7 +62,13 @@ static inline int bench_order(int round, int k, int variants)
 
 /* ---- what is said: each call prints one line of JSON ---- */
 
-enum bench_goal { BENCH_NO_GOAL, BENCH_AT_LEAST, BENCH_AT_MOST };
+enum bench_goal {
+    BENCH_NO_GOAL,
+    BENCH_AT_LEAST,
+    BENCH_AT_MOST,
+    BENCH_AT_LEAST_WITHIN, /* the ratio's interval reaches it */
+    BENCH_AT_MOST_WITHIN,
+};
 
 /** A figure: ours[i] and reference[i] were measured in round i, one after the other. */
 struct bench_ratio {

@@ -13,11 +13,11 @@ CORES = [{"kind": "machine", "cores": 2, "pinned": [0, 1], "cycles_per_s": 1e9, 
          {"kind": "line", "values": [100, 110, 120]}]
 
 
-def ratio(name, ours, limit, goal="at most"):
+def ratio(name, ours, limit, goal="at most", within=False, spread=0):
     """A figure of 15 rounds."""
     return {"kind": "ratio", "name": name, "text": f"{name}, ours", "reference_text": "bare",
-            "unit": "ns", "goal": goal, "limit": limit, "ours": [ours] * 15,
-            "reference": [100.0] * 15}
+            "unit": "ns", "goal": goal, "limit": limit, "within_interval": within,
+            "ours": [ours - spread, ours, ours + spread] * 5, "reference": [100.0] * 15}
 
 
 CURVE = {"kind": "curve", "name": "a_curve", "text": "trips", "unit": "ns", "percents": [50, 99, 99.9],
@@ -54,6 +54,16 @@ def figures_are_judged():
         check_equal([row["ratio"] for row in report["rows"]], [1.03, 1.1, 0.98], "ratios")
         for text in (said, read(w.path("report.md"))):
             check("2 of 3 met, MISSED: bad" in text and "1.10 [1.10, 1.10]" in text, text)
+
+
+@test
+def within_the_interval_is_enough_where_a_figure_says_so():
+    with World() as w:
+        report, said = bench(w, [ratio("near", 103, 1.0, within=True, spread=4), ratio("strict", 103, 1.0, spread=4),
+                                 ratio("far", 105, 1.0, within=True, spread=4),
+                                 ratio("least", 97, 1.0, "at least", within=True, spread=4)])
+        check_equal([row["met"] for row in report["rows"]], [True, False, False, True], "met")
+        check("<= 1 within" in said and ">= 1 within" in said, said)
 
 
 @test
