@@ -204,9 +204,11 @@ void sluice_channel_flush(struct sluice_channel *ch)
     /* Going to sleep, the client's half is in wait.c: it stores waiting, fence, looks at the rings;
      * we published, fence, look at waiting. */
     atomic_thread_fence(memory_order_seq_cst);
-    for (int i = 0; i < (int)SLUICE_WRITERS_MAX; i++)
-        if (ch->writers[i].state == WRITER_ATTACHED)
-            sluice_writer_ring(ch, &ch->writers[i], ch->news);
+    for (uint32_t used = ch->writers_used; used; used &= used - 1) {
+        struct sluice_writer *w = &ch->writers[__builtin_ctz(used)];
+        if (w->state == WRITER_ATTACHED)
+            sluice_writer_ring(ch, w, ch->news);
+    }
     ch->news = 0;
 }
 

@@ -120,6 +120,8 @@ static bool form_run(struct sluice_tx *tx, struct sluice_writer *w, struct sluic
 {
     int64_t unread = sluice_outbox_refresh(box);
     uint32_t max_messages = box == &w->pongs ? TX_PONGS_MAX : TX_RUN_MESSAGES_MAX;
+    if (unread == 0)
+        return false;
     start_run(tx, w, box);
     if (unread > 0)
         sluice_count_max(tx->ch, SLUICE_COUNTER_outbox_high_water_bytes,
@@ -503,8 +505,8 @@ bool sluice_tx_pending(struct sluice_tx *tx)
         return false;
     if (tx->owner)
         return true;
-    for (uint32_t i = 0; i < SLUICE_WRITERS_MAX; i++) {
-        struct sluice_writer *w = &tx->ch->writers[i];
+    for (uint32_t used = tx->ch->writers_used; used; used &= used - 1) {
+        struct sluice_writer *w = &tx->ch->writers[__builtin_ctz(used)];
         if ((w->state == WRITER_ATTACHED || w->state == WRITER_LEAVING) && !drained(w))
             return true;
     }

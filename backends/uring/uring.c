@@ -211,6 +211,7 @@ static void be_quiet(struct uring *u, struct io_uring_sqe *sqe, struct sluice_op
 {
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     link_op(&u->quiet, op);
+    u->quiet_max++;
 }
 
 /* All SQEs were submitted: what failed of them stands in the CQ by now, before this place. */
@@ -220,11 +221,11 @@ static void note_quiet(struct uring *u)
     if (!u->quiet || u->quiet_sent || IO_URING_READ_ONCE(*sq->khead) != sq->sqe_tail ||
         (IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW))
         return;
-    for (u->quiet_count = 0; u->quiet; u->quiet_count++) { /* in the order in which they left */
-        struct sluice_op *op = u->quiet;
-        unlink_op(op);
-        link_op(&u->quiet_sent, op);
-    }
+    u->quiet_sent = u->quiet;
+    u->quiet_sent->link = &u->quiet_sent;
+    u->quiet = NULL;
+    u->quiet_sent_max = u->quiet_max;
+    u->quiet_max = 0;
     u->quiet_end = io_uring_smp_load_acquire(u->ring.cq.ktail);
 }
 
@@ -376,16 +377,14 @@ static int take_ready(struct uring *u, struct sluice_completion *out, int max)
 static int reap(struct uring *u, struct sluice_completion *out, int max)
 {
     note_quiet(u);
-    unsigned ready = io_uring_cq_ready(&u->ring);
-    if (!ready)
-        return tell_quiet(u, out, max);
-    unsigned quiet = u->quiet_sent ? u->quiet_count : 0;
-    if (quiet == 0 || ready + quiet > (unsigned)max) {
+    unsigned ready = io_uring_cq_ready(&u->ring), quiet = u->quiet_sent ? u->quiet_sent_max : 0;
+    if (ready + quiet == 0)
+        return 0;
+    if (ready + quiet > (unsigned)max) {
         int n = take_ready(u, out, max);
         return n + tell_quiet(u, out + n, max - n);
     }
-    int n = take_ready(u, out + quiet, (int)ready);
-    int told = tell_quiet(u, out, (int)quiet);
+    int n = take_ready(u, out + quiet, (int)ready), told = tell_quiet(u, out, (int)quiet);
     if (told < (int)quiet) /* one of them has failed, which was told */
         memmove(out + told, out + quiet, (size_t)n * sizeof(*out));
     return n + told;

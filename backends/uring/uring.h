@@ -33,9 +33,10 @@ struct uring {
     /* SENDs that say something only if they did not take all; and those of them that did so before
      * this place of the CQ, or never */
     struct sluice_op *quiet, *quiet_sent;
-    unsigned sends, sends_before;    /* since the last poll that asked the kernel, and before */
-    unsigned quiet_end, quiet_count; /* at most so many wait to be told */
-    bool quiet_wanted;               /* one of them was cancelled */
+    unsigned sends, sends_before;       /* since the last poll that asked the kernel, and before */
+    unsigned quiet_max, quiet_sent_max; /* how many there are, or fewer */
+    unsigned quiet_end;
+    bool quiet_wanted; /* one of them was cancelled */
     uint32_t files_max;
     uint8_t *file_used;
     struct sluice_region *regions[URING_REGIONS_MAX];
