@@ -253,6 +253,8 @@ static void on_life_open(struct sluice_life *life)
     c->heard_ns = life->loop->now_ns;
     if (c->read_timeout_ns)
         watch_silence(c);
+    if (c->paused) /* it was already, but the handshake went on */
+        stop_receiving(c);
     if (c->events->on_open)
         c->events->on_open(c, c->user);
     sluice_conns_due(c, DUE_RECEIVE); /* not in here: TLS may be reading just now */

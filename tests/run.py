@@ -72,7 +72,7 @@ MEMCHECK = ["valgrind", "--quiet", "--trace-children=yes", "--leak-check=full",
             "--show-leak-kinds=definite", "--vgdb=no", "--num-callers=30"]
 # They need what valgrind has not (io_uring, seccomp, pidfd_open), or measure memory and time.
 NOT_MEMCHECK = re.compile(r"bench|conformance_uring.*|forbidden|kernel|soak_.*|test_conn_crowd|"
-                          r"test_polling|test_restrict|torture_.*")
+                          r"test_polling|test_quiet|test_restrict|torture_.*")
 
 
 @dataclass

@@ -18,6 +18,8 @@
 /* user_data: the op's address (48 bits on x86-64 and arm64 user space) and its generation. */
 #define GENERATION_SHIFT 48
 #define ADDRESS_MASK     ((1ull << GENERATION_SHIFT) - 1)
+#define NOBODY           0ull /* of a cancel that found nothing */
+#define MARK             1ull /* see mark_quiet() */
 
 #define QUIET_SENDS_MAX 3u /* of one system call, and of the one before */
 
@@ -175,7 +177,7 @@ static void prep_recv(const struct uring *u, struct io_uring_sqe *sqe, const str
         io_uring_prep_recv(sqe, op->fd, op->recv.addr, op->recv.bytes, 0);
 }
 
-/* An op is in one list at most: u->cancels or u->quiet. */
+/* An op is in one list at most: u->cancels, u->quiet or u->quiet_sent. */
 static void link_op(struct sluice_op **list, struct sluice_op *op)
 {
     op->next = *list;
@@ -214,13 +216,28 @@ static void be_quiet(struct uring *u, struct io_uring_sqe *sqe, struct sluice_op
     u->quiet_max++;
 }
 
-/* All SQEs were submitted: what failed of them stands in the CQ by now, before this place. */
+/* Nobody has it: that it was not found stands behind everything that failed before. */
+static bool mark_quiet(struct uring *u)
+{
+    struct io_uring_sqe *sqe = get_sqe(u);
+    if (!sqe)
+        return false;
+    io_uring_prep_cancel64(sqe, MARK, 0);
+    sqe->user_data = MARK;
+    return true;
+}
+
+/* All SQEs were submitted: what failed of them stands in the CQ by now, before this place; or in
+ * what overflowed, and for as long as more does, before a mark. */
 static void note_quiet(struct uring *u)
 {
     const struct io_uring_sq *sq = &u->ring.sq;
-    if (!u->quiet || u->quiet_sent || IO_URING_READ_ONCE(*sq->khead) != sq->sqe_tail ||
-        (IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW))
+    if (!u->quiet || u->quiet_sent || IO_URING_READ_ONCE(*sq->khead) != sq->sqe_tail)
         return;
+    bool overflows = IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW;
+    if (overflows && !mark_quiet(u))
+        return;
+    u->quiet_marked = overflows;
     u->quiet_sent = u->quiet;
     u->quiet_sent->link = &u->quiet_sent;
     u->quiet = NULL;
@@ -229,11 +246,12 @@ static void note_quiet(struct uring *u)
     u->quiet_end = io_uring_smp_load_acquire(u->ring.cq.ktail);
 }
 
-/* Every CQE before that place was taken: what is still quiet took all. */
+/* Every CQE before that was taken: what is still quiet took all. The newest first: each is another
+ * descriptor's. */
 static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
 {
     int n = 0;
-    bool sent = u->quiet_sent && (int)(*u->ring.cq.khead - u->quiet_end) >= 0;
+    bool sent = u->quiet_sent && !u->quiet_marked && (int)(*u->ring.cq.khead - u->quiet_end) >= 0;
     while (sent && u->quiet_sent && n < max) {
         struct sluice_op *op = u->quiet_sent;
         out[n++] = (struct sluice_completion){.op = op, .result = (int32_t)op->send.bytes};
@@ -303,7 +321,7 @@ static int uring_submit(struct sluice_backend *be, struct sluice_op *op)
     return 0;
 }
 
-/* A cancel that found its op is not heard of again; any other posts user_data 0. */
+/* A cancel that found its op is not heard of again. */
 static bool try_cancel(struct uring *u, struct sluice_op *op)
 {
     struct io_uring_sqe *sqe = get_sqe(u);
@@ -311,7 +329,7 @@ static bool try_cancel(struct uring *u, struct sluice_op *op)
         return false;
     io_uring_prep_cancel64(sqe, user_data_of(op), 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = 0;
+    sqe->user_data = NOBODY;
     return true;
 }
 
@@ -338,8 +356,10 @@ static bool take(struct sluice_backend *be, const struct io_uring_cqe *cqe,
                  struct sluice_completion *out)
 {
     struct sluice_op *op = (struct sluice_op *)(uintptr_t)(cqe->user_data & ADDRESS_MASK);
-    if (!op)
+    if (cqe->user_data <= MARK) {
+        uring_of(be)->quiet_marked &= cqe->user_data != MARK;
         return false;
+    }
     SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);
     if (op->generation != (uint16_t)(cqe->user_data >> GENERATION_SHIFT))
         return false;
@@ -377,15 +397,17 @@ static int take_ready(struct uring *u, struct sluice_completion *out, int max)
 static int reap(struct uring *u, struct sluice_completion *out, int max)
 {
     note_quiet(u);
+    int told = tell_quiet(u, out, max);
+    if (told)
+        return told + take_ready(u, out + told, max - told);
     unsigned ready = io_uring_cq_ready(&u->ring), quiet = u->quiet_sent ? u->quiet_sent_max : 0;
-    if (ready + quiet == 0)
+    if (ready == 0)
         return 0;
-    if (ready + quiet > (unsigned)max) {
-        int n = take_ready(u, out, max);
-        return n + tell_quiet(u, out + n, max - n);
-    }
-    int n = take_ready(u, out + quiet, (int)ready), told = tell_quiet(u, out, (int)quiet);
-    if (told < (int)quiet) /* one of them has failed, which was told */
+    if (ready + quiet > (unsigned)max)
+        return take_ready(u, out, max);
+    int n = take_ready(u, out + quiet, (int)ready);
+    told = tell_quiet(u, out, (int)quiet);
+    if (told < (int)quiet) /* it is not their turn yet, or one has failed, which was told */
         memmove(out + told, out + quiet, (size_t)n * sizeof(*out));
     return n + told;
 }
@@ -425,15 +447,12 @@ static int uring_poll(struct sluice_backend *be, int64_t timeout_ns, struct slui
     if (n == max)
         return n;
     retry_cancels(u);
+    bool waits = n == 0 && timeout_ns != 0 && !u->quiet_wanted && !u->cancels;
+    if (!waits && !enter_is_due(u))
+        return n;
     u->sends_before = u->sends;
     u->sends = 0;
-    if (n > 0 || timeout_ns == 0 || u->quiet_wanted || u->cancels) {
-        if (!enter_is_due(u))
-            return n;
-        err = io_uring_submit_and_get_events(&u->ring);
-    } else {
-        err = wait(u, timeout_ns);
-    }
+    err = waits ? wait(u, timeout_ns) : io_uring_submit_and_get_events(&u->ring);
     if (err < 0 && !passing(err))
         return n ? n : err;
     return n + reap(u, out + n, max - n);

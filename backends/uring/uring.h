@@ -30,13 +30,14 @@ struct uring {
     bool has_event; /* somebody else's loop waits for ours on event_fd */
     int event_fd;
     struct sluice_op *cancels; /* asked for while there was no room for an SQE */
-    /* SENDs that say something only if they did not take all; and those of them that did so before
-     * this place of the CQ, or never */
+    /* SENDs that say something only if they did not take all; and those of them that did so by this
+     * place of the CQ, or by the mark, or never */
     struct sluice_op *quiet, *quiet_sent;
-    unsigned sends, sends_before;       /* since the last poll that asked the kernel, and before */
-    unsigned quiet_max, quiet_sent_max; /* how many there are, or fewer */
     unsigned quiet_end;
-    bool quiet_wanted; /* one of them was cancelled */
+    bool quiet_marked;                  /* the mark has yet to come */
+    unsigned quiet_max, quiet_sent_max; /* there are no more than so many */
+    unsigned sends, sends_before;       /* since the last system call for completions, and before */
+    bool quiet_wanted;                  /* one of them was cancelled */
     uint32_t files_max;
     uint8_t *file_used;
     struct sluice_region *regions[URING_REGIONS_MAX];

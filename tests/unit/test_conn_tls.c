@@ -400,6 +400,35 @@ static void pause_at_data(struct heard *h, const char *what)
         sluice_conn_pause(h->conn);
 }
 
+/* The handshake goes on, and then nothing is received: its peer has to wait. */
+EACH_TLS(conn_tls, paused_before_it_is_open)
+{
+    struct conns_world w;
+    struct sluice_loop_config cfg = small;
+    cfg.recv_bufs = 64;
+    cfg.recv_buf_bytes = 1000;
+    tls_world_open_as(&w, on, &cfg);
+    world_connect(&w);
+    sluice_conn_pause(w.client.conn);
+    TURN_UNTIL(&w, w.client.opened && w.server.opened);
+    size_t sent = 0;
+    for (int waits = 0; waits < 200; world_turn(&w)) {
+        uint8_t piece[900];
+        for (size_t i = 0; i < sizeof(piece); i++)
+            piece[i] = byte_at(sent + i);
+        int err = sluice_conn_write(w.server.conn, piece, sizeof(piece));
+        waits = err ? waits + 1 : 0;
+        sent += err ? 0 : sizeof(piece);
+        cr_assert_lt(sent, 32u << 20);
+    }
+    cr_expect_eq(w.client.count, 0);
+    cr_expect_lt(w.client.conn->conns->leased_heap, cfg.recv_bufs);
+    sluice_conn_resume(w.client.conn);
+    TURN_UNTIL(&w, w.client.count == sent);
+    expect_pattern(&w.client, sent);
+    tls_world_close(&w);
+}
+
 /* The same reason, whoever the socket tells it first: a SEND that waits, when receiving is paused.
  */
 EACH_TLS(conn_tls, damaged_record_while_we_send)
