@@ -224,11 +224,12 @@ static bool mark_quiet(struct uring *u)
         return false;
     io_uring_prep_cancel64(sqe, MARK, 0);
     sqe->user_data = MARK;
+    u->marks++;
     return true;
 }
 
 /* All SQEs were submitted: what failed of them stands in the CQ by now, before this place; or in
- * what overflowed, and for as long as more does, before a mark. */
+ * what overflowed, and for as long as more does, before the last mark. */
 static void note_quiet(struct uring *u)
 {
     const struct io_uring_sq *sq = &u->ring.sq;
@@ -237,7 +238,6 @@ static void note_quiet(struct uring *u)
     bool overflows = IO_URING_READ_ONCE(*sq->kflags) & IORING_SQ_CQ_OVERFLOW;
     if (overflows && !mark_quiet(u))
         return;
-    u->quiet_marked = overflows;
     u->quiet_sent = u->quiet;
     u->quiet_sent->link = &u->quiet_sent;
     u->quiet = NULL;
@@ -251,7 +251,7 @@ static void note_quiet(struct uring *u)
 static int tell_quiet(struct uring *u, struct sluice_completion *out, int max)
 {
     int n = 0;
-    bool sent = u->quiet_sent && !u->quiet_marked && (int)(*u->ring.cq.khead - u->quiet_end) >= 0;
+    bool sent = u->quiet_sent && !u->marks && (int)(*u->ring.cq.khead - u->quiet_end) >= 0;
     while (sent && u->quiet_sent && n < max) {
         struct sluice_op *op = u->quiet_sent;
         out[n++] = (struct sluice_completion){.op = op, .result = (int32_t)op->send.bytes};
@@ -357,7 +357,7 @@ static bool take(struct sluice_backend *be, const struct io_uring_cqe *cqe,
 {
     struct sluice_op *op = (struct sluice_op *)(uintptr_t)(cqe->user_data & ADDRESS_MASK);
     if (cqe->user_data <= MARK) {
-        uring_of(be)->quiet_marked &= cqe->user_data != MARK;
+        uring_of(be)->marks -= cqe->user_data == MARK;
         return false;
     }
     SLUICE_CHECK(op->magic == SLUICE_OP_MAGIC);

@@ -31,10 +31,9 @@ struct uring {
     int event_fd;
     struct sluice_op *cancels; /* asked for while there was no room for an SQE */
     /* SENDs that say something only if they did not take all; and those of them that did so by this
-     * place of the CQ, or by the mark, or never */
+     * place of the CQ and by the last mark, or never */
     struct sluice_op *quiet, *quiet_sent;
-    unsigned quiet_end;
-    bool quiet_marked;                  /* the mark has yet to come */
+    unsigned quiet_end, marks;          /* that have yet to come */
     unsigned quiet_max, quiet_sent_max; /* there are no more than so many */
     unsigned sends, sends_before;       /* since the last system call for completions, and before */
     bool quiet_wanted;                  /* one of them was cancelled */
