@@ -24,6 +24,7 @@ void *__wrap_realloc(void *old, size_t bytes);
 char *__wrap_strdup(const char *text);
 
 static unsigned ours, libraries, records;
+static unsigned fails_in; /* so many of the libraries' allocations; 0: none does */
 
 void *__wrap_malloc(size_t bytes)
 {
@@ -57,6 +58,8 @@ static unsigned left_behind;
 void *heap_take(void *old, size_t bytes)
 {
     libraries++;
+    if (fails_in > 0 && --fails_in == 0)
+        return NULL;
     return __real_realloc(old, bytes);
 }
 
@@ -107,6 +110,31 @@ Test(tls_heap, nothing_of_ours_after_open)
         cr_expect_eq(ours, 0u);
         pair_close(&p);
     }
+}
+
+/* Without memory there is no session, or one that works. */
+Test(tls_heap, each_allocation_of_a_session_fails)
+{
+    struct sluice_tls_config c = client_config(), s = server_config();
+    struct sluice_tls_context *ctx = must_context(&c);
+    bool all = false;
+    for (unsigned n = 1; !all; n++) {
+        struct sluice_tls_error err;
+        struct pair p;
+        pair_open(&p, &c, &s);
+        p.client.tls->session_destroy(p.client.s);
+        fails_in = n;
+        int rc = p.client.tls->session_create(&p.client.s, ctx, PAIR_HOST, p.client.ring,
+                                              PAIR_RING_BYTES, &err);
+        all = fails_in > 0;
+        fails_in = 0;
+        if (rc == 0)
+            cr_expect(pair_handshake(&p), "allocation %u", n);
+        else
+            cr_expect_lt(rc, 0, "allocation %u", n);
+        pair_close(&p);
+    }
+    tls_provider()->context_destroy(ctx);
 }
 
 Test(tls_heap, plaintext_is_wiped_with_its_session)

@@ -29,13 +29,12 @@ static const char *version(void)
 static int set_up(struct openssl_session *o, const char *host, struct sluice_tls_error *err)
 {
     o->ssl = SSL_new(o->ctx->ssl);
-    BIO *bio = o->ssl ? openssl_bio_create(o) : NULL;
+    BIO *bio = o->ssl && SSL_set_app_data(o->ssl, o) ? openssl_bio_create(o) : NULL;
     if (!bio) {
         ERR_clear_error();
         return sluice_tls_no_memory(err);
     }
     SSL_set_bio(o->ssl, bio, bio);
-    SSL_set_app_data(o->ssl, o);
     if (o->ctx->role == SLUICE_TLS_SERVER)
         SSL_set_accept_state(o->ssl);
     else
