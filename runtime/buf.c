@@ -134,12 +134,17 @@ struct sluice_lease *sluice_lease_plain(struct sluice_conns *conns)
     return lease;
 }
 
+static bool half_is_out(const struct lease_pool *pool)
+{
+    return pool->leased > pool->count / 2;
+}
+
 /* No memory: it stays where it is. */
 struct sluice_lease *sluice_lease_set_aside(struct sluice_lease *lease)
 {
     struct sluice_conns *conns = lease->conns;
     const struct lease_pool *pool = &conns->leases[lease->kind];
-    if (pool->leased <= pool->count / 2)
+    if (!half_is_out(pool))
         return lease;
     size_t bytes = lease->buf.bytes;
     struct sluice_lease *own = malloc(sizeof(*own) + bytes);
@@ -148,7 +153,7 @@ struct sluice_lease *sluice_lease_set_aside(struct sluice_lease *lease)
     memcpy(own + 1, lease->buf.data, bytes);
     *own = (struct sluice_lease){
         .buf = {(const uint8_t *)(own + 1), bytes}, .conns = conns, .refs = 1, .kind = LEASE_HEAP};
-    conns->leased_heap++;
+    conns->leases[LEASE_HEAP].leased++;
     sluice_buf_release(&lease->buf);
     return own;
 }
@@ -172,15 +177,13 @@ void sluice_buf_release(struct sluice_buf *buf)
     struct lease_pool *pool = &conns->leases[lease->kind];
     if (--lease->refs > 0)
         return;
+    pool->leased--;
     if (lease->kind == LEASE_WIRE) {
-        pool->leased--;
         conns->loop->be->ops->pool_put(conns->loop->be, lease->buffer);
     } else if (lease->kind == LEASE_PLAIN) {
-        pool->leased--;
         lease->next = pool->free;
         pool->free = lease;
     } else {
-        conns->leased_heap--;
         free(lease);
     }
 }
@@ -200,12 +203,10 @@ static void on_sent(struct sluice_send *send, int result)
  * a little in much. */
 static bool may_wait(const struct sluice_lease *lease)
 {
-    if (lease->kind == LEASE_HEAP)
-        return false;
     const struct lease_pool *pool = &lease->conns->leases[lease->kind];
     size_t room =
         lease->kind == LEASE_WIRE ? lease->conns->loop->be->pool.bytes : SLUICE_TLS_RECORD_MAX;
-    return pool->leased <= pool->count / 2 && lease->buf.bytes >= room / 4;
+    return !half_is_out(pool) && lease->buf.bytes >= room / 4;
 }
 
 /* One that is on its way already is copied, and so is what is encrypted here. */

@@ -178,10 +178,8 @@ void sluice_conns_destroy(struct sluice_conns *conns)
             sluice_conn_abort(&conns->all[i]);
     bool over = sluice_loop_turn_until(conns->loop, is_over, conns);
     SLUICE_CHECK(over); /* by the thread that ran the loop */
-    uint32_t leased = conns->leased_heap;
     for (int kind = 0; kind < LEASE_KINDS; kind++)
-        leased += conns->leases[kind].leased;
-    SLUICE_CHECK(leased == 0); /* retained, and not released */
+        SLUICE_CHECK(conns->leases[kind].leased == 0); /* retained, and not released */
     sluice_loop_remove_source(conns->loop, &conns->source);
     free_memory(conns);
 }

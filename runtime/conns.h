@@ -19,8 +19,9 @@
 
 /* ---- buffers: buf.c ---- */
 
-/* The backend's, which bytes arrive in; ours, for what TLS decrypted; and no pool's. */
-enum lease_kind { LEASE_WIRE, LEASE_PLAIN, LEASE_KINDS, LEASE_HEAP = LEASE_KINDS };
+/* The backend's, which bytes arrive in; ours, for what TLS decrypted; and of no pool: each is made
+ * when it is leased. */
+enum lease_kind { LEASE_WIRE, LEASE_PLAIN, LEASE_HEAP, LEASE_KINDS };
 
 /* A buffer that somebody has: its connection, until it was delivered, and those that retained it.
  */
@@ -247,7 +248,6 @@ struct sluice_conns {
     struct sluice_conn *due, **due_end;
     uint32_t hurried; /* NOWAIT SENDs whose end is waited for: the next poll must not wait */
     struct lease_pool leases[LEASE_KINDS];
-    uint32_t leased_heap;
     uint8_t *plain;       /* memory of the PLAIN ones, NULL: no TLS yet */
     uint32_t queue_bytes; /* a power of two */
     uint8_t *queues;      /* max of them; touched are those in use at once */

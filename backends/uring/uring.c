@@ -213,7 +213,6 @@ static void be_quiet(struct uring *u, struct io_uring_sqe *sqe, struct sluice_op
 {
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     link_op(&u->quiet, op);
-    u->quiet_max++;
 }
 
 /* Nobody has it: that it was not found stands behind everything that failed before. */
@@ -241,8 +240,6 @@ static void note_quiet(struct uring *u)
     u->quiet_sent = u->quiet;
     u->quiet_sent->link = &u->quiet_sent;
     u->quiet = NULL;
-    u->quiet_sent_max = u->quiet_max;
-    u->quiet_max = 0;
     u->quiet_end = io_uring_smp_load_acquire(u->ring.cq.ktail);
 }
 
@@ -400,9 +397,11 @@ static int reap(struct uring *u, struct sluice_completion *out, int max)
     int told = tell_quiet(u, out, max);
     if (told)
         return told + take_ready(u, out + told, max - told);
-    unsigned ready = io_uring_cq_ready(&u->ring), quiet = u->quiet_sent ? u->quiet_sent_max : 0;
+    unsigned ready = io_uring_cq_ready(&u->ring), quiet = 0;
     if (ready == 0)
         return 0;
+    for (const struct sluice_op *op = u->quiet_sent; op; op = op->next)
+        quiet++;
     if (ready + quiet > (unsigned)max)
         return take_ready(u, out, max);
     int n = take_ready(u, out + quiet, (int)ready);

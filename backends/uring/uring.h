@@ -33,10 +33,9 @@ struct uring {
     /* SENDs that say something only if they did not take all; and those of them that did so by this
      * place of the CQ and by the last mark, or never */
     struct sluice_op *quiet, *quiet_sent;
-    unsigned quiet_end, marks;          /* that have yet to come */
-    unsigned quiet_max, quiet_sent_max; /* there are no more than so many */
-    unsigned sends, sends_before;       /* since the last system call for completions, and before */
-    bool quiet_wanted;                  /* one of them was cancelled */
+    unsigned quiet_end, marks;    /* that have yet to come */
+    unsigned sends, sends_before; /* since the last system call for completions, and before */
+    bool quiet_wanted;            /* one of them was cancelled */
     uint32_t files_max;
     uint8_t *file_used;
     struct sluice_region *regions[URING_REGIONS_MAX];

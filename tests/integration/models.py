@@ -209,7 +209,9 @@ def there_and_back(cat, message):
         cat.stdin.flush()
     except BrokenPipeError:
         return False
-    return cat.stdout.read(len(message)) == message
+    got = cat.stdout.read(len(message))
+    check_equal(got, message[:len(got)], "what came back")
+    return got == message
 
 
 def is_missed(w, tracer, failure):

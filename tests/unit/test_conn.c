@@ -239,15 +239,20 @@ static void let_go(void)
     memmove(&kept[0], &kept[1], (size_t)--kept_count * sizeof(kept[0]));
 }
 
+static void open_with_bufs(struct conns_world *w, const char *backend, uint32_t bufs)
+{
+    struct sluice_loop_config cfg = small;
+    cfg.recv_bufs = bufs;
+    cfg.recv_buf_bytes = 100;
+    kept_count = 0;
+    world_open(w, backend, &cfg);
+}
+
 /* With every buffer kept nothing is received; each that comes back is one that goes on. */
 EACH_BACKEND(conn, kept_buffers_are_back_pressure)
 {
     struct conns_world w;
-    struct sluice_loop_config cfg = small;
-    cfg.recv_bufs = 4;
-    cfg.recv_buf_bytes = 100;
-    kept_count = 0;
-    world_open(&w, on->name, &cfg);
+    open_with_bufs(&w, on->name, 4);
     world_pair(&w);
     sluice_conn_set_events(w.server.conn, &keeping);
     write_pattern(w.client.conn, 0, 3000);
@@ -257,8 +262,7 @@ EACH_BACKEND(conn, kept_buffers_are_back_pressure)
     size_t at = 0;
     while (at < 3000) {
         TURN_UNTIL(&w, kept_count > 0);
-        for (size_t i = 0; i < kept[0]->bytes; i++)
-            cr_assert_eq(kept[0]->data[i], byte_at(at + i), "byte %zu", at + i);
+        expect_bytes(kept[0]->data, at, kept[0]->bytes);
         at += kept[0]->bytes;
         let_go();
     }
@@ -290,11 +294,7 @@ EACH_BACKEND(conn, who_is_paused_leaves_buffers_to_others)
     static const struct sluice_conn_events keeping_one = {.on_data = keep_one,
                                                           .on_close = heard_close};
     struct conns_world w;
-    struct sluice_loop_config cfg = small;
-    cfg.recv_bufs = 8;
-    cfg.recv_buf_bytes = 100;
-    kept_count = 0;
-    world_open(&w, on->name, &cfg);
+    open_with_bufs(&w, on->name, 8);
     struct heard clients[3] = {{0}}, servers[3] = {{0}};
     pairs(&w, clients, servers, 3);
     for (int i = 0; i < 2; i++) {
@@ -308,8 +308,7 @@ EACH_BACKEND(conn, who_is_paused_leaves_buffers_to_others)
     sluice_buf_release(kept[--kept_count]);
     for (size_t at = 0; at < 5000; at += kept[0]->bytes, let_go()) {
         TURN_UNTIL(&w, kept_count == 1);
-        for (size_t i = 0; i < kept[0]->bytes; i++)
-            cr_assert_eq(kept[0]->data[i], byte_at(at + i), "byte %zu", at + i);
+        expect_bytes(kept[0]->data, at, kept[0]->bytes);
         sluice_conn_resume(servers[0].conn);
     }
     for (int i = 0; i < 3; i++)
@@ -325,11 +324,7 @@ EACH_BACKEND(conn, who_is_paused_leaves_buffers_to_others)
 EACH_BACKEND(conn, starvation_ends_for_everybody)
 {
     struct conns_world w;
-    struct sluice_loop_config cfg = small;
-    cfg.recv_bufs = 2;
-    cfg.recv_buf_bytes = 100;
-    kept_count = 0;
-    world_open(&w, on->name, &cfg);
+    open_with_bufs(&w, on->name, 2);
     struct heard clients[3] = {{0}}, servers[3] = {{0}};
     pairs(&w, clients, servers, 3);
     sluice_conn_set_events(servers[0].conn, &keeping);

@@ -72,8 +72,7 @@ EACH_TLS(conn_tls, full_queue_is_told_and_drains)
     int err = 0;
     for (int turns = 0; turns < 20000 && !err; turns++) {
         uint8_t piece[5000];
-        for (size_t i = 0; i < sizeof(piece); i++)
-            piece[i] = byte_at(sent + i);
+        fill_pattern(piece, sent, sizeof(piece));
         err = sluice_conn_write(w.server.conn, piece, sizeof(piece));
         sent += err ? 0 : sizeof(piece);
         if (turns % 4 == 0)
@@ -414,15 +413,14 @@ EACH_TLS(conn_tls, paused_before_it_is_open)
     size_t sent = 0;
     for (int waits = 0; waits < 200; world_turn(&w)) {
         uint8_t piece[900];
-        for (size_t i = 0; i < sizeof(piece); i++)
-            piece[i] = byte_at(sent + i);
+        fill_pattern(piece, sent, sizeof(piece));
         int err = sluice_conn_write(w.server.conn, piece, sizeof(piece));
         waits = err ? waits + 1 : 0;
         sent += err ? 0 : sizeof(piece);
         cr_assert_lt(sent, 32u << 20);
     }
     cr_expect_eq(w.client.count, 0);
-    cr_expect_lt(w.client.conn->conns->leased_heap, cfg.recv_bufs);
+    cr_expect_lt(w.client.conn->conns->leases[LEASE_HEAP].leased, cfg.recv_bufs);
     sluice_conn_resume(w.client.conn);
     TURN_UNTIL(&w, w.client.count == sent);
     expect_pattern(&w.client, sent);
